@@ -1,0 +1,1 @@
+//! Record batches, Kafka format v2.

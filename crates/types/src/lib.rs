@@ -1,0 +1,14 @@
+//! The words that every crate speaks: ids, positions, names, error codes and the record-batch bytes.
+//!
+//! Nothing here does I/O, reads a clock or needs a runtime.
+
+pub mod batch;
+mod error_code;
+mod ids;
+mod names;
+mod positions;
+
+pub use error_code::{ErrorCode, Kind};
+pub use ids::{BrokerId, GroupId, Incarnation, NodeId, PartitionId, ProducerEpoch, ProducerId, TopicId};
+pub use names::{InvalidTopicName, TopicName, TopicPartition};
+pub use positions::{LogIndex, LogPosition, Offset, Term, Timestamp};
