@@ -9,6 +9,9 @@ mod names;
 mod positions;
 
 pub use error_code::{ErrorCode, Kind};
-pub use ids::{BrokerId, GroupId, Incarnation, NodeId, PartitionId, ProducerEpoch, ProducerId, TopicId};
-pub use names::{InvalidTopicName, TopicName, TopicPartition};
+pub use ids::{
+    BrokerId, GroupId, Incarnation, InvalidId, NodeId, PartitionId, ProducerEpoch, ProducerId,
+    TopicId,
+};
+pub use names::{InvalidTopicName, TOPIC_NAME_BYTES_MAX, TopicName, TopicPartition};
 pub use positions::{LogIndex, LogPosition, Offset, Term, Timestamp};

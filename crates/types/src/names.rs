@@ -93,7 +93,10 @@ impl fmt::Display for InvalidTopicName {
         match self {
             Self::Empty => f.write_str("topic name is empty"),
             Self::TooLong { bytes } => {
-                write!(f, "topic name has {bytes} bytes, at most {TOPIC_NAME_BYTES_MAX} are allowed")
+                write!(
+                    f,
+                    "topic name has {bytes} bytes, at most {TOPIC_NAME_BYTES_MAX} are allowed"
+                )
             }
             Self::Dots => f.write_str("topic name is '.' or '..'"),
             Self::Character { character } => {
