@@ -1,0 +1,125 @@
+//! What the log needs of a disk, so that tests and simulations can lose its power.
+
+mod lock;
+mod os;
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use lock::{DataLock, LockError};
+pub use os::OsDisk;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// Make a new file, to read and write. Fails with `AlreadyExists` when there is one.
+    Create,
+    /// Open an existing file, to read and write.
+    Write,
+    /// Open an existing file, to read only.
+    Read,
+}
+
+/// A file system, as far as the log uses one.
+///
+/// Nothing but [`File::sync_data`], [`File::sync_all`] and [`Disk::sync_dir`] makes anything durable.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>>;
+
+    /// The names in a directory, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes a directory. Fails with `AlreadyExists` when there is one; its parent must exist.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Gives a file or directory another name. A file at `to` is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Handles that are open stay readable.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable: what was created, renamed and removed in it.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The bytes that are free for us on the file system of `dir`.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// An open file. Positions are absolute: there is no cursor.
+pub trait File: Send + Sync + Debug {
+    /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Writes all the slices, one behind the other. After an error any part may have been written.
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes durable, and its length as far as reading them needs it (fdatasync).
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the file's bytes and all that is known about it durable (fsync).
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Cuts the file, or extends it with zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Whether something exists at `path`, asked through the listing of its directory.
+pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(false);
+    };
+    match disk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|n| n.as_str() == name)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// Reads a whole small file.
+pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, Open::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Replaces the file at `path` so that after a crash it is whole, old or new: write, fsync, rename,
+/// fsync the directory.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or_else(|| io::Error::other("file without a directory"))?;
+    let temporary = path.with_extension("tmp");
+    if exists(disk, &temporary)? {
+        disk.remove_file(&temporary)?;
+    }
+    let file = disk.open(&temporary, Open::Create)?;
+    file.write_at(&[IoSlice::new(bytes)], 0)?;
+    file.sync_all()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(dir)
+}
+
+/// Removes a directory and the files in it, if it is there; not durable before the parent is synced.
+pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if !exists(disk, dir)? {
+        return Ok(());
+    }
+    for name in disk.list(dir)? {
+        disk.remove_file(&dir.join(name))?;
+    }
+    disk.remove_dir(dir)
+}

@@ -1,0 +1,296 @@
+//! The envelope around an entry on disk.
+//!
+//! Big endian, as the batches are; each envelope begins at a multiple of 8, so that looking for one
+//! behind damage is cheap.
+//!
+//! ```text
+//!  0  magic         4  e7 1d e1 06
+//!  4  crc32c        4  local: of all other bytes of the envelope and the first 21 bytes of each
+//!                      batch, seeded with the generation of the file
+//!  8  kind          1
+//!  9  flags         1  bit 0: void
+//! 10  parts         2
+//! 12  offsets       4  how many it takes
+//! 16  synced end    8  local: the first index that was not on stable storage when this was written
+//! 24  term          8
+//! 32  index         8
+//! 40  append time   8
+//! 48  ordinal       8
+//! 56  ordinal next  8
+//! 64  base offset   8
+//! 72  chain         4
+//! 76  body bytes    4
+//! 80  per part: bytes 4, crc32c 4 (of a batch: its own, from its head; else of the whole part)
+//!     the parts, then zeros up to a multiple of 8
+//! ```
+//!
+//! All but the two local fields is a function of the log prefix alone. The chain value is the
+//! CRC-32C of the previous chain value and of every field that is neither local nor itself, so it
+//! covers the entry before, this entry and, through the part table, every byte of the body that
+//! does not follow from those (a batch's base offset, epoch and length do).
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
+
+use crate::entry::{Header, Kind};
+use crate::info::Info;
+use crate::wire::Reader;
+
+/// The bytes of an envelope without its part table.
+pub(crate) const FIXED_BYTES: usize = 80;
+/// The bytes of a part's place in the table.
+pub(crate) const PART_BYTES: usize = 8;
+/// The bytes of a batch that the envelope's CRC covers: up to and with its own CRC.
+pub(crate) const HEAD_BYTES: usize = 21;
+/// The bytes of a batch that are stamped: base offset, length, leader epoch.
+pub(crate) const STAMP_BYTES: usize = 16;
+/// Envelopes begin at multiples of this.
+pub(crate) const ALIGN: u64 = 8;
+
+pub(crate) const MAGIC: [u8; 4] = [0xe7, 0x1d, 0xe1, 0x06];
+const FLAG_VOID: u8 = 1;
+
+/// A part of a body: its length and the CRC that vouches for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) bytes: u32,
+    pub(crate) crc: u32,
+}
+
+/// An envelope that was read and whose CRC holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) header: Header,
+    pub(crate) synced_end: LogIndex,
+    pub(crate) parts: SmallVec<[Part; 1]>,
+}
+
+/// How long an entry is, read from an envelope whose CRC was not checked yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub(crate) envelope_bytes: usize,
+    pub(crate) body_bytes: usize,
+}
+
+impl Extent {
+    /// Looks at the first bytes of what may be an entry.
+    pub(crate) fn peek(fixed: &[u8]) -> Option<Self> {
+        let fixed = fixed.get(..FIXED_BYTES)?;
+        let parts = u16::from_be_bytes([fixed[10], fixed[11]]);
+        let body = u32::from_be_bytes([fixed[76], fixed[77], fixed[78], fixed[79]]);
+        (fixed[..4] == MAGIC).then(|| Self {
+            envelope_bytes: FIXED_BYTES + usize::from(parts) * PART_BYTES,
+            body_bytes: body as usize,
+        })
+    }
+
+    /// The bytes of the whole entry, without padding.
+    pub(crate) const fn bytes(self) -> usize {
+        self.envelope_bytes + self.body_bytes
+    }
+
+    /// The bytes of the whole entry, padding included.
+    pub(crate) const fn padded(self) -> u64 {
+        (self.bytes() as u64).next_multiple_of(ALIGN)
+    }
+}
+
+/// The bytes that an entry takes in a segment, padding included.
+pub(crate) const fn entry_bytes(header: &Header, parts: usize) -> u64 {
+    let extent = Extent {
+        envelope_bytes: FIXED_BYTES + parts * PART_BYTES,
+        body_bytes: header.body_bytes as usize,
+    };
+    extent.padded()
+}
+
+/// Where the encoded envelope goes: a small one for the chain, the arena of a flush.
+pub(crate) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Sink for SmallVec<[u8; 96]> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Writes an envelope with its local fields zero, to be [`seal`]ed.
+pub(crate) fn encode(header: &Header, parts: &[Part], out: &mut impl Sink) {
+    let count =
+        u16::try_from(parts.len()).expect("bodies were checked to have at most 65535 parts");
+    out.put(&MAGIC);
+    out.put(&[0; 4]);
+    out.put(&[header.kind as u8, if header.void { FLAG_VOID } else { 0 }]);
+    out.put(&count.to_be_bytes());
+    out.put(&header.offsets_taken.to_be_bytes());
+    out.put(&[0; 8]);
+    out.put(&header.position.term.0.to_be_bytes());
+    out.put(&header.position.index.0.to_be_bytes());
+    out.put(&header.append_time.0.to_be_bytes());
+    out.put(&header.ordinal.to_be_bytes());
+    out.put(&header.ordinal_next.to_be_bytes());
+    out.put(&header.base_offset.0.to_be_bytes());
+    out.put(&header.chain.to_be_bytes());
+    out.put(&header.body_bytes.to_be_bytes());
+    for part in parts {
+        out.put(&part.bytes.to_be_bytes());
+        out.put(&part.crc.to_be_bytes());
+    }
+}
+
+/// The chain value of the entry with this envelope.
+pub(crate) fn chain(previous: u32, envelope: &[u8]) -> u32 {
+    let mut crc = crc32c::crc32c(&previous.to_be_bytes());
+    for covered in [8..16, 24..72, 76..envelope.len()] {
+        crc = crc32c::crc32c_append(crc, &envelope[covered]);
+    }
+    crc
+}
+
+/// Sets the local fields of an encoded envelope: what was synced, and the CRC.
+pub(crate) fn seal<'a>(
+    envelope: &mut [u8],
+    synced_end: LogIndex,
+    heads: impl Iterator<Item = &'a [u8]>,
+    generation: u64,
+) {
+    envelope[16..24].copy_from_slice(&synced_end.0.to_be_bytes());
+    let crc = local_crc(envelope, heads, generation);
+    envelope[4..8].copy_from_slice(&crc.to_be_bytes());
+}
+
+fn local_crc<'a>(envelope: &[u8], heads: impl Iterator<Item = &'a [u8]>, generation: u64) -> u32 {
+    let mut crc = crc32c::crc32c(&generation.to_be_bytes());
+    crc = crc32c::crc32c_append(crc, &envelope[..4]);
+    crc = crc32c::crc32c_append(crc, &envelope[8..]);
+    heads.fold(crc, crc32c::crc32c_append)
+}
+
+/// Why bytes are no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Not what was written: torn, damaged, or never an entry.
+    Bad(&'static str),
+    /// Whole, but of a kind that only a newer version knows.
+    NewerKind(u8),
+}
+
+impl Envelope {
+    /// Reads an envelope and checks its CRC. `entry` holds it and at least the heads of its batches,
+    /// `rest` of the body may be cut short.
+    pub(crate) fn decode(entry: &[u8], generation: u64) -> Result<Self, Flaw> {
+        let extent = Extent::peek(entry).ok_or(Flaw::Bad("no envelope"))?;
+        let (envelope, body) =
+            entry.split_at_checked(extent.envelope_bytes).ok_or(Flaw::Bad("envelope cut short"))?;
+
+        let mut reader = Reader::new(&envelope[4..]);
+        let crc = reader.u32();
+        let kind_number = reader.u8();
+        let flags = reader.u8();
+        let part_count = reader.u16();
+        let offsets_taken = reader.u32();
+        let synced_end = LogIndex(reader.u64());
+        let position = LogPosition { term: Term(reader.u64()), index: LogIndex(reader.u64()) };
+        let append_time = Timestamp(reader.i64());
+        let ordinal = reader.u64();
+        let ordinal_next = reader.u64();
+        let base_offset = Offset(reader.u64());
+        let chain = reader.u32();
+        let body_bytes = reader.u32();
+        let mut parts = SmallVec::<[Part; 1]>::with_capacity(usize::from(part_count));
+        let mut total = 0_u64;
+        for _ in 0..part_count {
+            let part = Part { bytes: reader.u32(), crc: reader.u32() };
+            total += u64::from(part.bytes);
+            parts.push(part);
+        }
+        if total != u64::from(body_bytes) {
+            return Err(Flaw::Bad("parts do not add up"));
+        }
+
+        let mut heads: SmallVec<[&[u8]; 1]> = SmallVec::new();
+        if kind_number == Kind::Records as u8 {
+            let mut start = 0;
+            for part in &parts {
+                let head =
+                    body.get(start..start + HEAD_BYTES).ok_or(Flaw::Bad("head cut short"))?;
+                heads.push(head);
+                start += part.bytes as usize;
+            }
+        }
+        if local_crc(envelope, heads.into_iter(), generation) != crc {
+            return Err(Flaw::Bad("CRC mismatch"));
+        }
+        let Some(kind) = Kind::from_number(kind_number) else {
+            return Err(Flaw::NewerKind(kind_number));
+        };
+        let header = Header {
+            position,
+            kind,
+            append_time,
+            ordinal,
+            ordinal_next,
+            base_offset,
+            offsets_taken,
+            void: flags & FLAG_VOID != 0,
+            chain,
+            body_bytes,
+        };
+        Ok(Self { header, synced_end, parts })
+    }
+
+    /// Cuts the body into its parts and checks each against its CRC.
+    pub(crate) fn check_body(&self, body: &Bytes) -> Result<SmallVec<[Bytes; 1]>, Flaw> {
+        if body.len() != self.header.body_bytes as usize {
+            return Err(Flaw::Bad("body cut short"));
+        }
+        let mut start = 0;
+        let mut out = SmallVec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let bytes = body.slice(start..start + part.bytes as usize);
+            start += part.bytes as usize;
+            let intact = match self.header.kind {
+                Kind::Records => batch_crc_matches(&bytes) && batch_crc(&bytes) == part.crc,
+                _ => crc32c::crc32c(&bytes) == part.crc,
+            };
+            if !intact {
+                return Err(Flaw::Bad("body fails its CRC"));
+            }
+            out.push(bytes);
+        }
+        Ok(out)
+    }
+}
+
+/// Checks that a part is one whole batch, as far as its head tells.
+pub(crate) fn inspect_batch(part: &Bytes) -> Result<Info, String> {
+    Info::parse(part)
+}
+
+/// The CRC in a batch's head. The part was inspected.
+pub(crate) fn batch_crc(part: &[u8]) -> u32 {
+    u32::from_be_bytes([part[17], part[18], part[19], part[20]])
+}
+
+/// Whether a batch is what its CRC says.
+pub(crate) fn batch_crc_matches(part: &[u8]) -> bool {
+    part.get(HEAD_BYTES..).is_some_and(|covered| crc32c::crc32c(covered) == batch_crc(part))
+}
+
+/// The first bytes of a batch with base offset and leader epoch stamped. Both lie before what the
+/// batch's CRC covers.
+pub(crate) fn stamped_head(part: &[u8], base_offset: Offset, term: Term) -> [u8; STAMP_BYTES] {
+    let mut head = [0; STAMP_BYTES];
+    head[..8].copy_from_slice(&base_offset.to_wire().to_be_bytes());
+    head[8..12].copy_from_slice(&part[8..12]);
+    head[12..].copy_from_slice(&term.to_leader_epoch().to_be_bytes());
+    head
+}
