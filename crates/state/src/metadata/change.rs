@@ -1,0 +1,26 @@
+//! What an applied command changed, for brokers that reconcile.
+
+use tidelog_types::{BrokerId, GroupId, TopicId};
+
+/// One thing that changed; the machine tells what it is now.
+///
+/// A feed of hints: a broker that missed some, after a snapshot or a restart, looks at everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// The cluster formed.
+    Formed,
+    /// A broker is new, or has another incarnation, rack or address.
+    Broker(BrokerId),
+    /// A config of the whole cluster changed: every topic may be concerned.
+    ClusterConfig,
+    /// A topic is new, with its partitions.
+    TopicCreated(TopicId),
+    /// A config of the topic changed.
+    TopicConfig(TopicId),
+    /// The topic was deleted: replicas remove their data and report.
+    TopicDeleting(TopicId),
+    /// Every replica of the topic is gone, and so is its description.
+    TopicGone(TopicId),
+    /// A partition's state, target or reported leader changed.
+    Partition(GroupId),
+}

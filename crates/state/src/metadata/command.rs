@@ -1,0 +1,294 @@
+//! Commands to the metadata group, as they stand in the body of an entry.
+//!
+//! ```text
+//! version u8 = 1 | tag u8 | body, fields in the order of the enum
+//!   1 form cluster      4 create topic     7 report leaders
+//!   2 register broker   5 delete topic     8 report deleted
+//!   3 renew broker      6 set configs      9 allocate producer ids
+//! ```
+//! Random values (ids, tokens, where placement begins) are chosen by the proposer and stand in the
+//! command, so that every replica applies the same.
+
+use tidelog_types::{BrokerId, GroupId, Incarnation, NodeId, PartitionId, Term, TopicId};
+
+use super::{Address, BrokerSpec, ClusterId};
+use crate::DecodeError;
+use crate::codec::{Reader, Writer};
+
+const VERSION: u8 = 1;
+
+/// A command to the metadata group. Each may be proposed again when its answer was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The first command of a cluster.
+    FormCluster {
+        /// The new cluster's id.
+        cluster: ClusterId,
+        /// Its brokers.
+        brokers: Vec<BrokerSpec>,
+    },
+    /// A broker tells, when it starts, where it is reached; it must have an incarnation.
+    RegisterBroker {
+        /// The broker.
+        broker: BrokerSpec,
+    },
+    /// A broker with an empty disk asks for a new incarnation; an unknown one joins so.
+    RenewBroker {
+        /// The broker.
+        broker: BrokerId,
+        /// Chosen at random for this request and kept over its repeats; not zero.
+        token: u128,
+    },
+    /// Creates a topic.
+    CreateTopic {
+        /// Its id, chosen at random.
+        topic: TopicId,
+        /// Its name.
+        name: String,
+        /// How many partitions; the default when `None`.
+        partitions: Option<u32>,
+        /// How many replicas each; the default when `None`.
+        replication_factor: Option<u32>,
+        /// Configs by Kafka's names.
+        configs: Vec<(String, String)>,
+        /// Where placement begins in the circle of brokers.
+        rotation: u32,
+        /// Brokers that the proposer cannot reach: none of them becomes an initializer, as far as
+        /// others are among the replicas.
+        unreachable: Vec<BrokerId>,
+    },
+    /// Deletes a topic; its name is free at once.
+    DeleteTopic {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// Changes configs, all or none.
+    SetConfigs {
+        /// Whose.
+        scope: ConfigScope,
+        /// What, by Kafka's names.
+        changes: Vec<ConfigChange>,
+    },
+    /// Leaders report that they lead; the first report makes a partition active.
+    ReportLeaders {
+        /// One per partition.
+        reports: Vec<LeaderReport>,
+    },
+    /// A node reports that it holds nothing of these deleted topics any more.
+    ReportDeleted {
+        /// The node.
+        node: NodeId,
+        /// The topics.
+        topics: Vec<TopicId>,
+    },
+    /// A broker asks for a block of producer ids. Repeated, it gets another block: ids are many.
+    AllocateProducerIds {
+        /// The broker, for the log's reader.
+        broker: BrokerId,
+    },
+}
+
+/// Whose configs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigScope {
+    /// The default of all topics.
+    Cluster,
+    /// One topic's.
+    Topic(TopicId),
+}
+
+/// One change of a config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// Kafka's name of the key.
+    pub key: String,
+    /// The new value; `None` takes the present one away, so that the wider scope's holds.
+    pub value: Option<String>,
+}
+
+/// A leader's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderReport {
+    /// The partition's group.
+    pub group: GroupId,
+    /// The term it leads.
+    pub term: Term,
+    /// The leader.
+    pub leader: NodeId,
+}
+
+impl Command {
+    /// The command's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(VERSION);
+        write_command(&mut writer, self);
+        writer.finish()
+    }
+
+    /// The inverse of [`Command::encode`].
+    ///
+    /// # Errors
+    /// When a newer version wrote the bytes, or they are not a command.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("metadata command", VERSION, bytes)?;
+        let command = read_command(&mut reader)?;
+        reader.finish()?;
+        Ok(command)
+    }
+}
+
+fn write_command(writer: &mut Writer, command: &Command) {
+    match command {
+        Command::FormCluster { cluster, brokers } => {
+            writer.u8(1);
+            writer.u128(cluster.0);
+            writer.list(brokers.iter(), write_broker);
+        }
+        Command::RegisterBroker { broker } => {
+            writer.u8(2);
+            write_broker(writer, broker);
+        }
+        Command::RenewBroker { broker, token } => {
+            writer.u8(3);
+            writer.u32(broker.0);
+            writer.u128(*token);
+        }
+        Command::CreateTopic {
+            topic,
+            name,
+            partitions,
+            replication_factor,
+            configs,
+            rotation,
+            unreachable,
+        } => {
+            writer.u8(4);
+            writer.u128(topic.0);
+            writer.text(name);
+            writer.option(*partitions, Writer::u32);
+            writer.option(*replication_factor, Writer::u32);
+            writer.list(configs.iter(), |writer, (key, value)| {
+                writer.text(key);
+                writer.text(value);
+            });
+            writer.u32(*rotation);
+            writer.list(unreachable.iter(), |writer, broker| writer.u32(broker.0));
+        }
+        Command::DeleteTopic { topic } => {
+            writer.u8(5);
+            writer.u128(topic.0);
+        }
+        Command::SetConfigs { scope, changes } => {
+            writer.u8(6);
+            let topic = match scope {
+                ConfigScope::Cluster => None,
+                ConfigScope::Topic(topic) => Some(topic.0),
+            };
+            writer.option(topic, Writer::u128);
+            writer.list(changes.iter(), |writer, change| {
+                writer.text(&change.key);
+                writer.option(change.value.as_deref(), Writer::text);
+            });
+        }
+        Command::ReportLeaders { reports } => {
+            writer.u8(7);
+            writer.list(reports.iter(), |writer, report| {
+                writer.u128(report.group.topic.0);
+                writer.u32(report.group.partition.0);
+                writer.u64(report.term.0);
+                writer.u64(report.leader.to_u64());
+            });
+        }
+        Command::ReportDeleted { node, topics } => {
+            writer.u8(8);
+            writer.u64(node.to_u64());
+            writer.list(topics.iter(), |writer, topic| writer.u128(topic.0));
+        }
+        Command::AllocateProducerIds { broker } => {
+            writer.u8(9);
+            writer.u32(broker.0);
+        }
+    }
+}
+
+fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
+    Ok(match reader.u8()? {
+        1 => Command::FormCluster {
+            cluster: ClusterId(reader.u128()?),
+            brokers: reader.list(read_broker)?,
+        },
+        2 => Command::RegisterBroker { broker: read_broker(reader)? },
+        3 => Command::RenewBroker { broker: BrokerId(reader.u32()?), token: reader.u128()? },
+        4 => Command::CreateTopic {
+            topic: TopicId(reader.u128()?),
+            name: reader.text()?,
+            partitions: reader.option(Reader::u32)?,
+            replication_factor: reader.option(Reader::u32)?,
+            configs: reader.list(|reader| Ok((reader.text()?, reader.text()?)))?,
+            rotation: reader.u32()?,
+            unreachable: reader.list(|reader| reader.u32().map(BrokerId))?,
+        },
+        5 => Command::DeleteTopic { topic: TopicId(reader.u128()?) },
+        6 => Command::SetConfigs {
+            scope: match reader.option(Reader::u128)? {
+                None => ConfigScope::Cluster,
+                Some(topic) => ConfigScope::Topic(TopicId(topic)),
+            },
+            changes: reader.list(|reader| {
+                Ok(ConfigChange { key: reader.text()?, value: reader.option(Reader::text)? })
+            })?,
+        },
+        7 => Command::ReportLeaders { reports: reader.list(read_report)? },
+        8 => Command::ReportDeleted {
+            node: NodeId::from_u64(reader.u64()?),
+            topics: reader.list(|reader| reader.u128().map(TopicId))?,
+        },
+        9 => Command::AllocateProducerIds { broker: BrokerId(reader.u32()?) },
+        _ => return Err(reader.malformed()),
+    })
+}
+
+fn read_report(reader: &mut Reader<'_>) -> Result<LeaderReport, DecodeError> {
+    let topic = TopicId(reader.u128()?);
+    let partition = PartitionId(reader.u32()?);
+    Ok(LeaderReport {
+        group: GroupId::new(topic, partition),
+        term: Term(reader.u64()?),
+        leader: NodeId::from_u64(reader.u64()?),
+    })
+}
+
+fn write_broker(writer: &mut Writer, broker: &BrokerSpec) {
+    writer.u32(broker.id.0);
+    writer.u32(broker.incarnation.0);
+    write_place(writer, broker.rack.as_deref(), &broker.addresses);
+}
+
+fn read_broker(reader: &mut Reader<'_>) -> Result<BrokerSpec, DecodeError> {
+    let id = BrokerId(reader.u32()?);
+    let incarnation = Incarnation(reader.u32()?);
+    let (rack, addresses) = read_place(reader)?;
+    Ok(BrokerSpec { id, incarnation, rack, addresses })
+}
+
+pub(super) fn write_place(writer: &mut Writer, rack: Option<&str>, addresses: &[Address]) {
+    writer.option(rack, Writer::text);
+    writer.list(addresses.iter(), |writer, address| {
+        writer.text(&address.listener);
+        writer.text(&address.host);
+        writer.u32(u32::from(address.port));
+    });
+}
+
+pub(super) fn read_place(
+    reader: &mut Reader<'_>,
+) -> Result<(Option<String>, Vec<Address>), DecodeError> {
+    let rack = reader.option(Reader::text)?;
+    let addresses = reader.list(|reader| {
+        let (listener, host) = (reader.text()?, reader.text()?);
+        let port = u16::try_from(reader.u32()?).map_err(|_| reader.malformed())?;
+        Ok(Address { listener, host, port })
+    })?;
+    Ok((rack, addresses))
+}

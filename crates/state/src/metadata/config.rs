@@ -1,0 +1,370 @@
+//! Topic configs under Kafka's names: what is allowed, what holds, and where it comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// A config of topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigKey {
+    /// `cleanup.policy`: what happens to old records. Default `delete`.
+    CleanupPolicy,
+    /// `compression.type`: `producer`, so batches stay as they were sent.
+    CompressionType,
+    /// `max.message.bytes`: the largest batch. Default 1 MiB and 1 KiB. Too small refuses producers;
+    /// too large lets one batch hold up a partition.
+    MaxMessageBytes,
+    /// `message.timestamp.type`: `CreateTime`, so records keep the producer's time.
+    MessageTimestampType,
+    /// `min.insync.replicas`: accepted for Kafka's tools. Default 1. An ack always means a majority.
+    MinInsyncReplicas,
+    /// `retention.bytes`: how much a partition keeps. Default -1, everything.
+    RetentionBytes,
+    /// `retention.ms`: how long a partition keeps records. Default 7 days; -1 is for ever.
+    RetentionMs,
+    /// `segment.bytes`: the size at which a segment is closed. Default 64 MiB. Too small makes many
+    /// files; too large makes retention coarse.
+    SegmentBytes,
+}
+
+/// All keys, by name.
+pub const CONFIG_KEYS: [ConfigKey; 8] = [
+    ConfigKey::CleanupPolicy,
+    ConfigKey::CompressionType,
+    ConfigKey::MaxMessageBytes,
+    ConfigKey::MessageTimestampType,
+    ConfigKey::MinInsyncReplicas,
+    ConfigKey::RetentionBytes,
+    ConfigKey::RetentionMs,
+    ConfigKey::SegmentBytes,
+];
+
+const MIB: i64 = 1024 * 1024;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// What a key takes.
+enum Rule {
+    /// A number within bounds, or -1 where that has a meaning.
+    Number { default: i64, min: i64, max: i64, unit: &'static str, minus_one: Option<&'static str> },
+    /// The one word that this version knows.
+    Word(&'static str),
+}
+
+impl ConfigKey {
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CleanupPolicy => "cleanup.policy",
+            Self::CompressionType => "compression.type",
+            Self::MaxMessageBytes => "max.message.bytes",
+            Self::MessageTimestampType => "message.timestamp.type",
+            Self::MinInsyncReplicas => "min.insync.replicas",
+            Self::RetentionBytes => "retention.bytes",
+            Self::RetentionMs => "retention.ms",
+            Self::SegmentBytes => "segment.bytes",
+        }
+    }
+
+    /// The key of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn from_name(name: &str) -> Result<Self, InvalidConfig> {
+        let found = CONFIG_KEYS.into_iter().find(|key| key.name() == name);
+        found.ok_or_else(|| InvalidConfig::UnknownKey { key: quotable(name) })
+    }
+
+    /// What holds when nothing is set.
+    #[must_use]
+    pub const fn default_value(self) -> ConfigValue {
+        match self.rule() {
+            Rule::Number { default, .. } => ConfigValue::Number(default),
+            Rule::Word(word) => ConfigValue::Word(word),
+        }
+    }
+
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// When it is not allowed; the error says what is.
+    pub fn parse(self, text: &str) -> Result<ConfigValue, InvalidConfig> {
+        let value = match self.rule() {
+            Rule::Number { min, max, minus_one, .. } => text
+                .parse()
+                .ok()
+                .filter(|n| (min..=max).contains(n) || (*n == -1 && minus_one.is_some()))
+                .map(ConfigValue::Number),
+            Rule::Word(word) => (word == text).then_some(ConfigValue::Word(word)),
+        };
+        value.ok_or_else(|| InvalidConfig::Value { key: self, value: quotable(text) })
+    }
+
+    /// What is allowed, for a person.
+    #[must_use]
+    pub fn allowed(self) -> String {
+        match self.rule() {
+            Rule::Number { min, max, unit, minus_one: None, .. } => {
+                format!("{min} to {max} {unit}")
+            }
+            Rule::Number { min, max, unit, minus_one: Some(meaning), .. } => {
+                format!("-1 ({meaning}) or {min} to {max} {unit}")
+            }
+            Rule::Word(word) => format!("only {word:?} in this version"),
+        }
+    }
+
+    const fn rule(self) -> Rule {
+        match self {
+            Self::CleanupPolicy => Rule::Word("delete"),
+            Self::CompressionType => Rule::Word("producer"),
+            Self::MaxMessageBytes => Rule::Number {
+                default: MIB + 1024,
+                min: 1024,
+                max: 16 * MIB,
+                unit: "bytes",
+                minus_one: None,
+            },
+            Self::MessageTimestampType => Rule::Word("CreateTime"),
+            Self::MinInsyncReplicas => {
+                Rule::Number { default: 1, min: 1, max: 15, unit: "replicas", minus_one: None }
+            }
+            Self::RetentionBytes => Rule::Number {
+                default: -1,
+                min: 1,
+                max: i64::MAX,
+                unit: "bytes",
+                minus_one: Some("no limit"),
+            },
+            Self::RetentionMs => Rule::Number {
+                default: 7 * DAY_MS,
+                min: 1,
+                max: i64::MAX,
+                unit: "ms",
+                minus_one: Some("for ever"),
+            },
+            Self::SegmentBytes => Rule::Number {
+                default: 64 * MIB,
+                min: 4096,
+                max: 1024 * MIB,
+                unit: "bytes",
+                minus_one: None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConfigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A checked value; displayed as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigValue {
+    /// A number, in the unit of its key; -1 has the key's own meaning.
+    Number(i64),
+    /// A word.
+    Word(&'static str),
+}
+
+impl fmt::Display for ConfigValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => f.write_str(word),
+        }
+    }
+}
+
+/// Where a value comes from, the narrowest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigSource {
+    /// Nobody set it.
+    Default,
+    /// It was set for the cluster.
+    Cluster,
+    /// It was set for the topic.
+    Topic,
+}
+
+/// A value that holds, and its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// The key.
+    pub key: ConfigKey,
+    /// Its value.
+    pub value: ConfigValue,
+    /// Where the value was set.
+    pub source: ConfigSource,
+}
+
+/// What was set in one scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigOverrides {
+    values: BTreeMap<ConfigKey, ConfigValue>,
+}
+
+impl ConfigOverrides {
+    /// The value set here.
+    #[must_use]
+    pub fn find(&self, key: ConfigKey) -> Option<ConfigValue> {
+        self.values.get(&key).copied()
+    }
+
+    /// What was set here, by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ConfigKey, ConfigValue)> {
+        self.values.iter().map(|(key, value)| (*key, *value))
+    }
+
+    /// Applies changes of (name, value), all or none; tells whether anything is different.
+    pub(super) fn change<'a>(
+        &mut self,
+        changes: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<bool, InvalidConfig> {
+        let mut checked = BTreeMap::new();
+        for (name, text) in changes {
+            let key = ConfigKey::from_name(name)?;
+            let value = text.map(|text| key.parse(text)).transpose()?;
+            if checked.insert(key, value).is_some() {
+                return Err(InvalidConfig::Twice { key });
+            }
+        }
+        let before = self.values.clone();
+        for (key, value) in checked {
+            match value {
+                Some(value) => self.values.insert(key, value),
+                None => self.values.remove(&key),
+            };
+        }
+        Ok(self.values != before)
+    }
+}
+
+/// The config of a topic as it holds, typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// How long records are kept; `None` is for ever.
+    pub retention: Option<Duration>,
+    /// How much a partition keeps; `None` is everything.
+    pub retention_bytes: Option<u64>,
+    /// The size at which a segment is closed.
+    pub segment_bytes: u64,
+    /// The largest batch.
+    pub batch_bytes_max: u32,
+}
+
+/// Why a config is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidConfig {
+    /// No key has this name.
+    UnknownKey {
+        /// The name, cut to a readable length.
+        key: String,
+    },
+    /// The value is not allowed.
+    Value {
+        /// The key.
+        key: ConfigKey,
+        /// The value, cut to a readable length.
+        value: String,
+    },
+    /// The key is given twice.
+    Twice {
+        /// The key.
+        key: ConfigKey,
+    },
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey { key } => {
+                let known = CONFIG_KEYS.map(ConfigKey::name).join(", ");
+                write!(f, "unknown config {key:?}, known are {known}")
+            }
+            Self::Value { key, value } => {
+                write!(f, "{key}={value:?} is not allowed: {}", key.allowed())
+            }
+            Self::Twice { key } => write!(f, "{key} is given twice"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+/// The entries that hold, from the widest scope to the narrowest.
+pub(super) fn resolve(cluster: &ConfigOverrides, topic: &ConfigOverrides) -> [ConfigEntry; 8] {
+    CONFIG_KEYS.map(|key| {
+        let by_topic = topic.find(key).map(|value| (value, ConfigSource::Topic));
+        let by_cluster = cluster.find(key).map(|value| (value, ConfigSource::Cluster));
+        let by_default = (key.default_value(), ConfigSource::Default);
+        let (value, source) = by_topic.or(by_cluster).unwrap_or(by_default);
+        ConfigEntry { key, value, source }
+    })
+}
+
+impl TopicConfig {
+    pub(super) fn resolve(cluster: &ConfigOverrides, topic: &ConfigOverrides) -> Self {
+        let entries = resolve(cluster, topic);
+        let number = |key: ConfigKey| -> Option<u64> {
+            let entry = entries.iter().find(|entry| entry.key == key)?;
+            match entry.value {
+                // -1 does not convert: no limit.
+                ConfigValue::Number(number) => u64::try_from(number).ok(),
+                ConfigValue::Word(_) => None,
+            }
+        };
+        let bounded = "its rule has bounds and no -1";
+        let batch_bytes_max = number(ConfigKey::MaxMessageBytes).expect(bounded);
+        Self {
+            retention: number(ConfigKey::RetentionMs).map(Duration::from_millis),
+            retention_bytes: number(ConfigKey::RetentionBytes),
+            segment_bytes: number(ConfigKey::SegmentBytes).expect(bounded),
+            batch_bytes_max: u32::try_from(batch_bytes_max).expect("at most 16 MiB"),
+        }
+    }
+}
+
+/// The text, cut so that a message stays one readable line.
+fn quotable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_default_is_allowed_and_reads_back() {
+        for key in CONFIG_KEYS {
+            let default = key.default_value();
+            assert_eq!(key.parse(&default.to_string()), Ok(default), "{key}");
+            assert_eq!(ConfigKey::from_name(key.name()), Ok(key));
+        }
+    }
+
+    #[test]
+    fn keys_are_listed_by_name() {
+        assert!(CONFIG_KEYS.is_sorted_by_key(|key| key.name()) && CONFIG_KEYS.is_sorted());
+    }
+
+    #[test]
+    fn a_config_resolves_to_types() {
+        let mut topic = ConfigOverrides::default();
+        let none = ConfigOverrides::default();
+        let config = TopicConfig::resolve(&none, &topic);
+        assert_eq!(config.retention, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(config.retention_bytes, None);
+        assert_eq!(config.segment_bytes, 64 << 20);
+        let changes = [("retention.ms", Some("-1")), ("retention.bytes", Some("5"))];
+        assert_eq!(topic.change(changes.into_iter()), Ok(true));
+        let config = TopicConfig::resolve(&none, &topic);
+        assert_eq!((config.retention, config.retention_bytes), (None, Some(5)));
+    }
+}

@@ -1,0 +1,161 @@
+//! The metadata machine in bytes.
+//!
+//! ```text
+//! version u8 = 1
+//! applied      option (term u64, index u64)
+//! cluster      option u128
+//! producer_id_next i64
+//! configs      list of (key text, value text)
+//! brokers      list of (id u32, incarnation u32, token u128, rack option text, addresses), by id
+//!   addresses  list of (listener text, host text, port u32)
+//! topics       list, by id, of (id u128, name text, state u8, created i64, configs,
+//!              partitions, deleting_on list of u64)
+//!   partitions list of (state u8, replicas list of u32, voters list of u64, initializer u64,
+//!              leader option (term u64, node u64))
+//! ```
+//! Configs stand as text, so that a later version may widen what a key takes.
+
+use std::collections::BTreeMap;
+
+use tidelog_types::{
+    BrokerId, Incarnation, LogIndex, LogPosition, NodeId, Term, Timestamp, TopicId, TopicName,
+};
+
+use super::command::{read_place, write_place};
+use super::{
+    Broker, ClusterId, ConfigOverrides, Leader, Machine, Partition, PartitionState, Topic,
+    TopicState,
+};
+use crate::DecodeError;
+use crate::codec::{Reader, Writer};
+
+const VERSION: u8 = 1;
+
+pub(super) fn encode(machine: &Machine) -> Vec<u8> {
+    let mut writer = Writer::new(VERSION);
+    writer.option(machine.applied, |writer, applied| {
+        writer.u64(applied.term.0);
+        writer.u64(applied.index.0);
+    });
+    writer.option(machine.cluster, |writer, cluster| writer.u128(cluster.0));
+    writer.i64(machine.producer_id_next);
+    write_configs(&mut writer, &machine.configs);
+    writer.list(machine.brokers.values(), |writer, broker| {
+        writer.u32(broker.id.0);
+        writer.u32(broker.incarnation.0);
+        writer.u128(broker.incarnation_token);
+        write_place(writer, broker.rack.as_deref(), &broker.addresses);
+    });
+    writer.list(machine.topics.values(), write_topic);
+    writer.finish()
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
+    let mut reader = Reader::new("metadata snapshot", VERSION, bytes)?;
+    let applied = reader.option(|reader| {
+        Ok(LogPosition { term: Term(reader.u64()?), index: LogIndex(reader.u64()?) })
+    })?;
+    let cluster = reader.option(|reader| reader.u128().map(ClusterId))?;
+    let producer_id_next = reader.i64()?;
+    let configs = read_configs(&mut reader)?;
+    let brokers = reader.list(read_broker)?;
+    let topics = reader.list(read_topic)?;
+    let malformed = reader.malformed();
+    reader.finish()?;
+
+    let live = topics.iter().filter(|topic| topic.state == TopicState::Live);
+    let names: BTreeMap<_, _> = live.clone().map(|topic| (topic.name.clone(), topic.id)).collect();
+    let unambiguous = names.len() == live.count()
+        && brokers.windows(2).all(|pair| pair[0].id < pair[1].id)
+        && topics.windows(2).all(|pair| pair[0].id < pair[1].id);
+    if !unambiguous {
+        return Err(malformed);
+    }
+    let brokers = brokers.into_iter().map(|broker| (broker.id, broker)).collect();
+    let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
+    Ok(Machine { applied, cluster, brokers, topics, names, configs, producer_id_next })
+}
+
+fn read_broker(reader: &mut Reader<'_>) -> Result<Broker, DecodeError> {
+    let id = BrokerId(reader.u32()?);
+    let incarnation = Incarnation(reader.u32()?);
+    let incarnation_token = reader.u128()?;
+    let (rack, addresses) = read_place(reader)?;
+    Ok(Broker { id, incarnation, rack, addresses, incarnation_token })
+}
+
+fn write_configs(writer: &mut Writer, configs: &ConfigOverrides) {
+    writer.list(configs.iter(), |writer, (key, value)| {
+        writer.text(key.name());
+        writer.text(&value.to_string());
+    });
+}
+
+fn read_configs(reader: &mut Reader<'_>) -> Result<ConfigOverrides, DecodeError> {
+    let pairs = reader.list(|reader| Ok((reader.text()?, reader.text()?)))?;
+    let mut configs = ConfigOverrides::default();
+    configs
+        .change(pairs.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))))
+        .map_err(|_| reader.malformed())?;
+    Ok(configs)
+}
+
+fn write_topic(writer: &mut Writer, topic: &Topic) {
+    writer.u128(topic.id.0);
+    writer.text(topic.name.as_str());
+    writer.u8(match topic.state {
+        TopicState::Live => 0,
+        TopicState::Deleting => 1,
+    });
+    writer.i64(topic.created.0);
+    write_configs(writer, &topic.configs);
+    writer.list(topic.partitions.iter(), write_partition);
+    writer.list(topic.deleting_on.iter(), |writer, node| writer.u64(node.to_u64()));
+}
+
+fn read_topic(reader: &mut Reader<'_>) -> Result<Topic, DecodeError> {
+    let id = TopicId(reader.u128()?);
+    let name = TopicName::new(&reader.text()?).map_err(|_| reader.malformed())?;
+    let state = match reader.u8()? {
+        0 => TopicState::Live,
+        1 => TopicState::Deleting,
+        _ => return Err(reader.malformed()),
+    };
+    let created = Timestamp(reader.i64()?);
+    let configs = read_configs(reader)?;
+    let partitions = reader.list(read_partition)?;
+    let deleting_on = reader.list(read_node)?;
+    Ok(Topic { id, name, state, created, configs, partitions, deleting_on })
+}
+
+fn write_partition(writer: &mut Writer, partition: &Partition) {
+    writer.u8(match partition.state {
+        PartitionState::Creating => 0,
+        PartitionState::Active => 1,
+    });
+    writer.list(partition.replicas.iter(), |writer, broker| writer.u32(broker.0));
+    writer.list(partition.voters.iter(), |writer, node| writer.u64(node.to_u64()));
+    writer.u64(partition.initializer.to_u64());
+    writer.option(partition.leader, |writer, leader| {
+        writer.u64(leader.term.0);
+        writer.u64(leader.node.to_u64());
+    });
+}
+
+fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, DecodeError> {
+    let state = match reader.u8()? {
+        0 => PartitionState::Creating,
+        1 => PartitionState::Active,
+        _ => return Err(reader.malformed()),
+    };
+    let replicas = reader.list(|reader| reader.u32().map(BrokerId))?;
+    let voters = reader.list(read_node)?;
+    let initializer = read_node(reader)?;
+    let leader = reader
+        .option(|reader| Ok(Leader { term: Term(reader.u64()?), node: read_node(reader)? }))?;
+    Ok(Partition { state, replicas, voters, initializer, leader })
+}
+
+fn read_node(reader: &mut Reader<'_>) -> Result<NodeId, DecodeError> {
+    reader.u64().map(NodeId::from_u64)
+}

@@ -1,0 +1,101 @@
+//! Topics and their partitions.
+
+use tidelog_types::{BrokerId, NodeId, Term, Timestamp, TopicId, TopicName};
+
+use super::ConfigOverrides;
+
+/// The most topics of a cluster, deleting ones included.
+pub const TOPICS_MAX: usize = 100_000;
+
+/// The most partitions of a cluster, deleting ones included.
+pub const PARTITIONS_MAX: usize = 200_000;
+
+/// The most partitions of a topic.
+pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+
+/// The number of partitions of a topic for which none is given.
+pub const PARTITIONS_PER_TOPIC_DEFAULT: u32 = 1;
+
+/// The most replicas of a partition.
+pub const REPLICATION_FACTOR_MAX: u32 = 15;
+
+/// The replication factor where none is given, if there are so many brokers.
+pub const REPLICATION_FACTOR_DEFAULT_MAX: u32 = 3;
+
+/// How far a topic's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicState {
+    /// It exists; each partition has a state of its own.
+    Live,
+    /// It is deleted and its name is free; replicas still have to remove their data.
+    Deleting,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id, never used again.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// How far its life is.
+    pub state: TopicState,
+    /// When it was created.
+    pub created: Timestamp,
+    /// What was set for this topic.
+    pub configs: ConfigOverrides,
+    /// Its partitions, by number.
+    pub partitions: Vec<Partition>,
+    /// While deleting: the nodes that still have to report that their data is gone, ascending.
+    pub(super) deleting_on: Vec<NodeId>,
+}
+
+impl Topic {
+    /// While deleting: the nodes that still have to report that their data is gone, ascending.
+    #[must_use]
+    pub fn deleting_on(&self) -> &[NodeId] {
+        &self.deleting_on
+    }
+}
+
+/// How far a partition's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionState {
+    /// No leader has reported yet: the initializer may call `initialize`, nobody else ever.
+    Creating,
+    /// It had a leader: a replica without data is a lost replica.
+    Active,
+}
+
+/// The last reported leader of a partition. The partition's own group knows better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its term.
+    pub term: Term,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// A partition's target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// How far its life is.
+    pub state: PartitionState,
+    /// The brokers that should hold a replica; the first should lead.
+    pub replicas: Vec<BrokerId>,
+    /// The first members of its group, as nodes: a broker that comes back with an empty disk is
+    /// not among them.
+    pub voters: Vec<NodeId>,
+    /// The one voter that may initialize the group, and only while it is being created.
+    pub initializer: NodeId,
+    /// The last reported leader.
+    pub leader: Option<Leader>,
+}
+
+impl Partition {
+    /// Whether `node` may call `initialize` for the group.
+    #[must_use]
+    pub fn may_initialize(&self, node: NodeId) -> bool {
+        self.state == PartitionState::Creating && self.initializer == node
+    }
+}

@@ -1,0 +1,24 @@
+//! One partition: what its replicas agree on, and how its leader puts batches in order.
+//!
+//! [`Machine`] runs on every replica and follows the log. [`Sequencer`] runs on the leader only and
+//! decides which batches may enter the log. Both use the same table of producers, so that what the
+//! leader lets in is what every replica remembers.
+
+mod command;
+mod epochs;
+mod event;
+mod machine;
+mod overlay;
+mod producers;
+mod sequencer;
+mod snapshot;
+mod time_guard;
+
+pub use command::Command;
+pub use event::{Event, Outcome};
+pub use machine::Machine;
+pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCER_KEPT_MS_MIN, PRODUCERS_MAX};
+pub use sequencer::{
+    Answer, BatchAnswer, Decision, Sealed, Sequencer, Settlement, StartError, State, Ticket,
+};
+pub use time_guard::{CLOCK_STEP_MS_MAX, ClockJump};
