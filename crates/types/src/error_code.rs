@@ -78,6 +78,8 @@ error_codes! {
     MessageTooLarge = 10, "MESSAGE_TOO_LARGE", Invalid;
     /// The topic name breaks the rule.
     InvalidTopic = 17, "INVALID_TOPIC_EXCEPTION", Invalid;
+    /// A timestamp is of a type, or out of the bounds, that the topic does not take.
+    InvalidTimestamp = 32, "INVALID_TIMESTAMP", Invalid;
     /// A topic of this name exists.
     TopicAlreadyExists = 36, "TOPIC_ALREADY_EXISTS", Invalid;
     /// The number of partitions is out of bounds.

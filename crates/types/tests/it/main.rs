@@ -1,0 +1,3 @@
+//! Record batches against random input, golden bytes and another implementation.
+
+mod batches;
