@@ -10,7 +10,6 @@
 //! - Equal machines encode to equal snapshots, byte for byte.
 //! - Bytes that cannot be decoded are an error, never a panic.
 
-pub mod batch;
 mod codec;
 pub mod metadata;
 pub mod partition;

@@ -104,11 +104,13 @@ impl ConfigKey {
     #[must_use]
     pub fn allowed(self) -> String {
         match self.rule() {
-            Rule::Number { min, max, unit, minus_one: None, .. } => {
-                format!("{min} to {max} {unit}")
-            }
-            Rule::Number { min, max, unit, minus_one: Some(meaning), .. } => {
-                format!("-1 ({meaning}) or {min} to {max} {unit}")
+            Rule::Number { min, max, unit, minus_one, .. } => {
+                let minus_one = minus_one.map(|meaning| format!("-1 ({meaning}) or "));
+                let minus_one = minus_one.unwrap_or_default();
+                match max {
+                    i64::MAX => format!("{minus_one}at least {min} {unit}"),
+                    max => format!("{minus_one}{min} to {max} {unit}"),
+                }
             }
             Rule::Word(word) => format!("only {word:?} in this version"),
         }

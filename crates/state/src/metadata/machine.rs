@@ -266,6 +266,11 @@ impl Machine {
     }
 
     fn renew(&mut self, id: BrokerId, token: u128, changes: &mut Vec<Change>) -> Reply {
+        // Zero is what a broker has that never asked.
+        if token == 0 {
+            let message = "the token of a new incarnation is not zero";
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
         let known = self.brokers.get(&id);
         if let Some(broker) = known.filter(|broker| broker.incarnation_token == token) {
             return Ok(Outcome::Incarnation { incarnation: broker.incarnation });

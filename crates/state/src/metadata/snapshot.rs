@@ -40,12 +40,7 @@ pub(super) fn encode(machine: &Machine) -> Vec<u8> {
     writer.option(machine.cluster, |writer, cluster| writer.u128(cluster.0));
     writer.i64(machine.producer_id_next);
     write_configs(&mut writer, &machine.configs);
-    writer.list(machine.brokers.values(), |writer, broker| {
-        writer.u32(broker.id.0);
-        writer.u32(broker.incarnation.0);
-        writer.u128(broker.incarnation_token);
-        write_place(writer, broker.rack.as_deref(), &broker.addresses);
-    });
+    writer.list(machine.brokers.values(), write_broker);
     writer.list(machine.topics.values(), write_topic);
     writer.finish()
 }
@@ -74,6 +69,55 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let brokers = brokers.into_iter().map(|broker| (broker.id, broker)).collect();
     let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
     Ok(Machine { applied, cluster, brokers, topics, names, configs, producer_id_next })
+}
+
+impl Topic {
+    /// The topic's bytes, as they stand in the snapshot, for views that keep one value per topic.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(VERSION);
+        write_topic(&mut writer, self);
+        writer.finish()
+    }
+
+    /// The inverse of [`Topic::encode`].
+    ///
+    /// # Errors
+    /// When a newer version wrote the bytes, or they do not describe a topic.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("topic", VERSION, bytes)?;
+        let topic = read_topic(&mut reader)?;
+        reader.finish()?;
+        Ok(topic)
+    }
+}
+
+impl Broker {
+    /// The broker's bytes, as they stand in the snapshot.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(VERSION);
+        write_broker(&mut writer, self);
+        writer.finish()
+    }
+
+    /// The inverse of [`Broker::encode`].
+    ///
+    /// # Errors
+    /// When a newer version wrote the bytes, or they do not describe a broker.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("broker", VERSION, bytes)?;
+        let broker = read_broker(&mut reader)?;
+        reader.finish()?;
+        Ok(broker)
+    }
+}
+
+fn write_broker(writer: &mut Writer, broker: &Broker) {
+    writer.u32(broker.id.0);
+    writer.u32(broker.incarnation.0);
+    writer.u128(broker.incarnation_token);
+    write_place(writer, broker.rack.as_deref(), &broker.addresses);
 }
 
 fn read_broker(reader: &mut Reader<'_>) -> Result<Broker, DecodeError> {

@@ -1,8 +1,7 @@
 //! What a log entry means to a partition, and what comes of it.
 
-use crate::batch;
 use smallvec::SmallVec;
-use tidelog_types::{Offset, Timestamp};
+use tidelog_types::{Offset, Timestamp, batch};
 
 use super::Command;
 

@@ -1,8 +1,7 @@
 //! The state that all replicas of a partition share.
 
-use crate::batch;
 use smallvec::SmallVec;
-use tidelog_types::{LogPosition, Offset, Term, Timestamp};
+use tidelog_types::{LogPosition, Offset, Term, Timestamp, batch};
 
 use super::epochs::Epochs;
 use super::producers::{Claim, Limits, ProducerTable};

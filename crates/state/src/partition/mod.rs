@@ -5,20 +5,24 @@
 //! leader lets in is what every replica remembers.
 
 mod command;
+mod decision;
 mod epochs;
 mod event;
 mod machine;
 mod overlay;
 mod producers;
+#[cfg(test)]
+mod room_tests;
 mod sequencer;
 mod snapshot;
+#[cfg(test)]
+mod test_batch;
 mod time_guard;
 
 pub use command::Command;
+pub use decision::{Answer, BatchAnswer, Decision, Sealed, Settlement, StartError, State, Ticket};
 pub use event::{Event, Outcome};
 pub use machine::Machine;
 pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCER_KEPT_MS_MIN, PRODUCERS_MAX};
-pub use sequencer::{
-    Answer, BatchAnswer, Decision, Sealed, Sequencer, Settlement, StartError, State, Ticket,
-};
+pub use sequencer::Sequencer;
 pub use time_guard::{CLOCK_STEP_MS_MAX, ClockJump};

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::batch;
-use tidelog_types::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
+use tidelog_types::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp, batch};
 
 /// Batches remembered per producer, as in Kafka: what a producer may have in flight.
 pub const BATCHES_REMEMBERED: usize = 5;

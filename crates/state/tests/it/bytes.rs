@@ -1,0 +1,181 @@
+//! The bytes of commands and snapshots. Only a decision record may change these files.
+
+use std::fmt::Write as _;
+
+use tidelog_state::metadata::{
+    self, Address, BrokerSpec, ClusterId, ConfigChange, ConfigScope, LeaderReport, Refusal,
+};
+use tidelog_state::{DecodeError, partition};
+use tidelog_types::{
+    BrokerId, ErrorCode, GroupId, Incarnation, LogIndex, LogPosition, NodeId, Offset, PartitionId,
+    ProducerEpoch, ProducerId, Term, Timestamp, TopicId,
+};
+
+use crate::golden::{check, hex};
+use crate::model::batch_info;
+
+const TOPIC: TopicId = TopicId(0x1234_5678_9abc_4def_8123_4567_89ab_cdef);
+
+#[test]
+fn partition_command() {
+    let command = partition::Command::Trim { to: Offset(0x0102_0304) };
+    assert_eq!(partition::Command::decode(&command.encode()), Ok(command));
+    check("bytes/partition_command_v1.hex", &hex(&command.encode()));
+    refuses_other_bytes(&command.encode(), partition::Command::decode);
+}
+
+#[test]
+fn partition_snapshot() {
+    let mut machine = partition::Machine::new();
+    let (claim, none) =
+        ((ProducerId(7), ProducerEpoch(1)), (ProducerId::NONE, ProducerEpoch::NONE));
+    let batches = [
+        batch_info(claim.0, claim.1, 0, 3),
+        batch_info(none.0, none.1, -1, 2),
+        batch_info(claim.0, claim.1, 3, 1),
+    ];
+    let at = |term, index| LogPosition { term: Term(term), index: LogIndex(index) };
+    let append_time = Timestamp(1_700_000_000_000);
+    machine.apply(at(0, 0), partition::Event::Membership);
+    machine.apply(at(1, 1), partition::Event::Blank);
+    machine.apply(
+        at(1, 2),
+        partition::Event::Records {
+            ordinal: 0,
+            base_offset: Offset(0),
+            void: false,
+            append_time,
+            batches: &batches,
+        },
+    );
+    machine.apply(at(3, 3), partition::Event::Blank);
+    let command = partition::Command::Trim { to: Offset(2) };
+    machine.apply(at(3, 4), partition::Event::Command { append_time, command });
+    let bytes = machine.encode();
+    assert_eq!(partition::Machine::decode(&bytes), Ok(machine));
+    check("bytes/partition_snapshot_v1.hex", &hex(&bytes));
+    refuses_other_bytes(&bytes, partition::Machine::decode);
+}
+
+#[test]
+fn metadata_commands() {
+    let mut text = String::new();
+    for command in commands() {
+        let bytes = command.encode();
+        assert_eq!(metadata::Command::decode(&bytes).as_ref(), Ok(&command));
+        refuses_other_bytes(&bytes, metadata::Command::decode);
+        let debug = format!("{command:?}");
+        let name = debug.split(' ').next().unwrap();
+        writeln!(text, "{name}\n{}", hex(&bytes)).unwrap();
+    }
+    check("bytes/metadata_commands_v1.hex", &text);
+}
+
+#[test]
+fn metadata_replies() {
+    let refusal = Refusal { code: ErrorCode::InvalidTopic, message: "topic name is empty".into() };
+    let mut replies = vec![Err(refusal)];
+    let mut machine = metadata::Machine::new();
+    replies.extend(apply_all(&mut machine));
+    let mut text = String::new();
+    for reply in replies {
+        let bytes = metadata::encode_reply(&reply);
+        assert_eq!(metadata::decode_reply(&bytes), Ok(reply));
+        refuses_other_bytes(&bytes, metadata::decode_reply);
+        writeln!(text, "{}", hex(&bytes)).unwrap();
+    }
+    check("bytes/metadata_replies_v1.hex", &text);
+}
+
+#[test]
+fn metadata_snapshot() {
+    let mut machine = metadata::Machine::new();
+    apply_all(&mut machine).for_each(drop);
+    for topic in machine.topics() {
+        assert_eq!(metadata::Topic::decode(&topic.encode()).as_ref(), Ok(topic));
+    }
+    for broker in machine.brokers() {
+        assert_eq!(metadata::Broker::decode(&broker.encode()).as_ref(), Ok(broker));
+    }
+    let bytes = machine.encode();
+    assert_eq!(metadata::Machine::decode(&bytes), Ok(machine));
+    check("bytes/metadata_snapshot_v1.hex", &hex(&bytes));
+    refuses_other_bytes(&bytes, metadata::Machine::decode);
+}
+
+fn apply_all(machine: &mut metadata::Machine) -> impl Iterator<Item = metadata::Reply> {
+    commands().into_iter().enumerate().map(|(index, command)| {
+        let position = LogPosition { term: Term(1), index: LogIndex(index as u64) };
+        machine.apply(position, &command, Timestamp(1_700_000_000_000)).reply
+    })
+}
+
+/// One of each kind, all accepted when they are applied in turn.
+fn commands() -> Vec<metadata::Command> {
+    let broker = |id: u32, rack: Option<&str>| BrokerSpec {
+        id: BrokerId(id),
+        incarnation: Incarnation(1),
+        rack: rack.map(str::to_owned),
+        addresses: vec![Address { listener: "client".into(), host: "b".into(), port: 7071 }],
+    };
+    let create = |topic, name: &str| metadata::Command::CreateTopic {
+        topic,
+        name: name.into(),
+        partitions: Some(2),
+        replication_factor: None,
+        configs: vec![("retention.ms".into(), "60000".into())],
+        rotation: 1,
+        unreachable: vec![BrokerId(2)],
+    };
+    let other = TopicId(0xffff_ffff_ffff_4fff_8fff_ffff_ffff_ffff);
+    let set = |key: &str, value: Option<&str>| {
+        vec![ConfigChange { key: key.into(), value: value.map(str::to_owned) }]
+    };
+    vec![
+        metadata::Command::FormCluster {
+            cluster: ClusterId(0xabcd),
+            brokers: vec![broker(1, Some("a")), broker(2, None)],
+        },
+        metadata::Command::RegisterBroker { broker: broker(2, Some("b")) },
+        metadata::Command::RenewBroker { broker: BrokerId(2), token: 0x99 },
+        create(TOPIC, "orders"),
+        create(other, "old"),
+        metadata::Command::DeleteTopic { topic: other },
+        metadata::Command::SetConfigs {
+            scope: ConfigScope::Cluster,
+            changes: set("segment.bytes", Some("1048576")),
+        },
+        metadata::Command::SetConfigs {
+            scope: ConfigScope::Topic(TOPIC),
+            changes: set("retention.bytes", None),
+        },
+        metadata::Command::ReportLeaders {
+            reports: vec![LeaderReport {
+                group: GroupId::new(TOPIC, PartitionId(1)),
+                term: Term(4),
+                leader: NodeId::new(2, 2),
+            }],
+        },
+        metadata::Command::ReportDeleted { node: NodeId::new(1, 1), topics: vec![other] },
+        metadata::Command::AllocateProducerIds { broker: BrokerId(1) },
+    ]
+}
+
+/// Cut, lengthened or flipped bytes are an error or another value, never a panic.
+fn refuses_other_bytes<T: std::fmt::Debug>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+) {
+    for end in 0..bytes.len() {
+        decode(&bytes[..end]).unwrap_err();
+    }
+    let longer = [bytes, &[0]].concat();
+    decode(&longer).unwrap_err();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _either = decode(&flipped);
+    }
+    let newer = [&[bytes[0] + 1], &bytes[1..]].concat();
+    assert!(matches!(decode(&newer), Err(DecodeError::NewerFormat { .. })));
+}

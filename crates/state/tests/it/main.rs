@@ -1,0 +1,9 @@
+//! Tests of the machines from outside: golden scripts, golden bytes, and a random model check.
+#![expect(clippy::disallowed_methods, reason = "tests read and write their golden files")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
+mod bytes;
+mod golden;
+mod metadata_scripts;
+mod model;
+mod partition_scripts;
