@@ -11,6 +11,7 @@ mod config;
 mod machine;
 mod outcome;
 mod placement;
+mod registry;
 mod snapshot;
 mod topic;
 mod topics;
