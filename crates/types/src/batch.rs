@@ -30,6 +30,27 @@
 //! Base offset and leader epoch lie before the CRC, so that [`stamp`] leaves the producer's checksum
 //! valid from one end to the other. A broker calls [`check`] at produce and [`verify_crc`] on what it
 //! gets from a leader or a disk; it never inflates or encodes a batch again.
+//!
+//! ```
+//! use tidelog_types::batch::{self, Builder, Codec, Limits, NewRecord};
+//! use tidelog_types::{Offset, Timestamp};
+//!
+//! let mut builder = Builder::new();
+//! let timestamp = Timestamp(1_700_000_000_000);
+//! builder.push(&NewRecord { value: Some(b"hello"), timestamp, ..NewRecord::default() })?;
+//! let encoded = builder.finish(Codec::None, None)?;
+//!
+//! let info = batch::check(&encoded, &Limits { batch_bytes_max: 1 << 20 })?;
+//! assert_eq!(info.count, 1);
+//! let mut appended = encoded.to_vec();
+//! batch::stamp_in_place(&mut appended, Offset(41), 3);
+//!
+//! for record in batch::records(&appended.into(), 1 << 20)? {
+//!     let record = record?;
+//!     assert_eq!((record.offset, record.value), (Offset(41), Some("hello".into())));
+//! }
+//! # Ok::<(), batch::BatchError>(())
+//! ```
 
 mod builder;
 mod check;

@@ -5,6 +5,9 @@ use super::record::Walk;
 use super::{BatchError, BatchView, Codec, Info, TimestampType, codec};
 use crate::ProducerEpoch;
 
+/// A record's length, attributes, deltas, null key, null value and count of no headers.
+const RECORD_BYTES_MIN: u64 = 7;
+
 /// What a topic allows its producers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -100,15 +103,20 @@ fn check_attributes(batch: &BatchView<'_>) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// One record per offset: or else a client could use up all offsets with an empty batch.
+/// One record per offset, and no more than its bytes can hold: or else a client could use up the
+/// partition's offsets with empty batches.
 fn check_count(batch: &BatchView<'_>) -> Result<(), BatchError> {
-    if batch.records_held() == batch.info().count {
-        return Ok(());
+    let count = batch.records_held();
+    if count != batch.info().count {
+        let last_offset_delta = batch.last_offset_delta();
+        return Err(BatchError::Count { count: count as i32, last_offset_delta });
     }
-    Err(BatchError::Count {
-        count: batch.records_held() as i32,
-        last_offset_delta: batch.last_offset_delta(),
-    })
+    let inflated = batch.records_bytes().len() as u64 * batch.codec().ratio_max();
+    let count_max = inflated / RECORD_BYTES_MIN;
+    if u64::from(count) > count_max {
+        return Err(BatchError::Record { index: count_max as u32, reason: "has no bytes left" });
+    }
+    Ok(())
 }
 
 fn check_producer(batch: &BatchView<'_>) -> Result<(), BatchError> {

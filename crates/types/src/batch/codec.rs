@@ -87,6 +87,20 @@ impl Codec {
         }
     }
 
+    /// The most bytes that one byte can inflate to.
+    pub(super) const fn ratio_max(self) -> u64 {
+        match self {
+            Self::None => 1,
+            // A byte lengthens a match by up to 255.
+            Self::Lz4 => 255,
+            // A block of one repeated byte takes 4 bytes and stands for up to 128 KiB.
+            Self::Zstd => 1 << 15,
+            // DEFLATE: a match of 258 bytes in 2 bits; Snappy: one of 64 bytes in 3 bytes.
+            Self::Gzip => 1032,
+            Self::Snappy => 22,
+        }
+    }
+
     pub(super) fn from_attributes(attributes: i16) -> Result<Self, BatchError> {
         let number = (attributes & layout::CODEC_BITS) as u8;
         Self::from_number(number).ok_or(BatchError::Codec { number })

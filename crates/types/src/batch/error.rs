@@ -40,7 +40,7 @@ pub enum BatchError {
         computed: u32,
     },
     /// A header field is out of bounds.
-    #[error("batch has {field} {value}")]
+    #[error("batch has {field} {value}, which is out of bounds")]
     Field {
         /// The name of the field.
         field: &'static str,
@@ -102,7 +102,7 @@ pub enum BatchError {
         reason: &'static str,
     },
     /// The records could not be compressed or inflated.
-    #[error("records could not be (de)compressed with {codec}: {reason}")]
+    #[error("codec {codec} failed on the records: {reason}")]
     Compression {
         /// The codec.
         codec: Codec,
