@@ -1,1 +1,42 @@
-//! TBD
+//! Raft: many groups per node over openraft, [`tidelog_log`] and [`tidelog_state`].
+//!
+//! The Raft log of a partition *is* its record log: one copy of the bytes, one write. This crate
+//! alone names openraft; nothing of it shows outside.
+//!
+//! The way of a batch: [`Partition::enqueue`] -> `sequencing` (the only proposer of its partition)
+//! -> the engine -> `store::log_store` and, through `link`, the followers' -> committed ->
+//! `store::applier` -> back to `sequencing`, which answers.
+//!
+//! Invariants, above all what is deliberately absent:
+//! - No read trusts a lease or a clock: linearizable reads ask a quorum (ReadIndex).
+//! - An ack is given only after a quorum's fsync: the engine counts a replica once its flusher says
+//!   so, and a vote is saved only after everything appended before it is on disk.
+//! - A node never comes back under its id with less than it had: a damaged or half missing replica
+//!   stays out ([`Error::Quarantined`]).
+
+mod clock;
+mod config;
+mod executor;
+mod formation;
+mod link;
+mod membership;
+mod metadata;
+mod node;
+mod partition;
+mod peers;
+mod replica;
+mod sequencing;
+mod store;
+
+pub use clock::{Clock, SystemClock};
+pub use executor::{Executor, InlineExecutor, Job, ThreadExecutor};
+pub use formation::{Introduction, introduce};
+pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
+pub use link::server::{Introduce, RaftServer};
+pub use metadata::{CommandError, Metadata};
+pub use node::{Environment, Error, Node, NodeConfig, PeerStatus, Stats};
+pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
+pub use replica::{Leadership, RaftStatus, Role};
+pub use sequencing::{Appended, ProposeError};
+pub use store::machines::Progress;
+pub use tidelog_log::Read;

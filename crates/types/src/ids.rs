@@ -215,3 +215,10 @@ impl fmt::Display for ProducerEpoch {
         self.0.fmt(f)
     }
 }
+
+impl From<u64> for NodeId {
+    /// As [`NodeId::from_u64`].
+    fn from(packed: u64) -> Self {
+        Self::from_u64(packed)
+    }
+}

@@ -1,0 +1,225 @@
+//! One other broker: its connection, kept open, and whether it lives.
+//!
+//! The node finds out about a death faster than any group's election timeout would: a process that
+//! died closes its connections and its port refuses; one that froze or was cut off misses probes.
+
+use std::io;
+use std::sync::{Arc, RwLock, PoisonError};
+use std::time::Duration;
+
+use tidelog_proto::v1::raft_request::Body as Ask;
+use tidelog_proto::v1::raft_response::Body as Answer;
+use tidelog_proto::v1::{Probe, RaftResponse, StreamHello};
+use tidelog_types::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tracing::{debug, info};
+
+use super::connector::{self, Connector};
+use super::session::Session;
+
+/// Whether a peer answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Not reached yet since this node started.
+    Unknown,
+    /// Its probes are answered.
+    Live,
+    /// Its port refuses, or it missed its probes.
+    Dead,
+}
+
+/// How the peer's task behaves in time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probing {
+    /// Pause between two probes, and the longest pause between two dials.
+    pub(crate) every: Duration,
+    /// Silence after which a connected peer counts as dead.
+    pub(crate) missed: Duration,
+}
+
+/// The shortest pause between two dials.
+const REDIAL_MIN: Duration = Duration::from_millis(10);
+
+/// The longest pause between two dials of a dead peer.
+const REDIAL_MAX: Duration = Duration::from_millis(200);
+
+/// The two streams of a live connection, and the connection for snapshots.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) appends: Arc<Session>,
+    pub(crate) control: Arc<Session>,
+    pub(crate) channel: Channel,
+}
+
+/// One other broker.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    hello: StreamHello,
+    node: NodeId,
+    connection: RwLock<Option<Connection>>,
+    status: watch::Sender<Status>,
+    address: watch::Sender<Option<String>>,
+    /// Told of each death, which a watch could swallow when the peer is back at once.
+    deaths: mpsc::UnboundedSender<NodeId>,
+}
+
+impl Peer {
+    /// A peer that its task has yet to reach.
+    pub(crate) fn new(
+        hello: StreamHello,
+        node: NodeId,
+        deaths: mpsc::UnboundedSender<NodeId>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            hello,
+            node,
+            connection: RwLock::new(None),
+            status: watch::Sender::new(Status::Unknown),
+            address: watch::Sender::new(None),
+            deaths,
+        })
+    }
+
+    /// The peer's node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// What this node says of itself when it opens a stream to the peer.
+    pub(crate) fn hello(&self) -> StreamHello {
+        self.hello.clone()
+    }
+
+    /// Ends the connection; the task has been stopped.
+    pub(crate) fn close(&self) {
+        if let Some(connection) = self.connection() {
+            connection.control.close();
+            connection.appends.close();
+        }
+        self.set_connection(None);
+    }
+
+    /// Tells where the peer listens.
+    pub(crate) fn set_address(&self, address: Option<String>) {
+        self.address.send_if_modified(|known| {
+            let news = *known != address;
+            *known = address;
+            news
+        });
+    }
+
+    /// Whether it lives, as it changes.
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// The live connection, if there is one.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_connection(&self, connection: Option<Connection>) {
+        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    /// Dials, serves the connection until it breaks, and dials again; ends when dropped.
+    pub(crate) async fn run(self: Arc<Self>, connector: Arc<dyn Connector>, probing: Probing) {
+        let mut addresses = self.address.subscribe();
+        let mut pause = REDIAL_MIN;
+        let mut run = None;
+        loop {
+            let Some(address) = addresses.borrow_and_update().clone() else {
+                // The sender lives in `self`, so this ends only with a new address.
+                if addresses.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            match timeout(probing.missed, self.dial(&*connector, &address)).await {
+                Ok(Ok(connection)) => {
+                    pause = REDIAL_MIN;
+                    self.serve(connection, probing, &mut run).await;
+                }
+                Ok(Err(err)) => {
+                    debug!(node = %self.node, address, %err, "peer not reached");
+                    self.mark(Status::Dead);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(REDIAL_MAX);
+                }
+                Err(_) => self.mark(Status::Dead),
+            }
+        }
+    }
+
+    async fn dial(&self, connector: &dyn Connector, address: &str) -> io::Result<Connection> {
+        let channel = connector::channel(connector, address).await?;
+        let appends = Session::open(channel.clone(), self.hello.clone());
+        let control = Session::open(channel.clone(), self.hello.clone());
+        let (appends, control) =
+            futures_util::future::try_join(appends, control).await.map_err(io::Error::other)?;
+        Ok(Connection { appends, control, channel })
+    }
+
+    /// Probes the connection until it breaks or falls silent.
+    async fn serve(&self, connection: Connection, probing: Probing, run: &mut Option<u64>) {
+        let control = Arc::clone(&connection.control);
+        let appends = Arc::clone(&connection.appends);
+        self.set_connection(Some(connection));
+        self.mark(Status::Live);
+
+        let silence = async {
+            loop {
+                let asked = Instant::now();
+                let probe = control.call(Vec::new(), Ask::Probe(Probe {}));
+                match timeout(probing.missed, probe).await {
+                    Ok(Ok(answer)) => self.note_run(&answer, run),
+                    // The stream has ended, which the other arms see.
+                    Ok(Err(_)) => {}
+                    Err(_) if control.last_heard().elapsed() >= probing.missed => return,
+                    Err(_) => {}
+                }
+                sleep(probing.every.saturating_sub(asked.elapsed())).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = control.ended() => debug!(node = %self.node, "control stream ended"),
+            () = appends.ended() => debug!(node = %self.node, "append stream ended"),
+            () = silence => self.mark(Status::Dead),
+        }
+        self.set_connection(None);
+        control.close();
+        appends.close();
+        // A broken connection alone is no death: the next dial tells, at once.
+    }
+
+    /// A peer that answers as another run has died in between, however short that was.
+    fn note_run(&self, answer: &RaftResponse, run: &mut Option<u64>) {
+        let Some(Answer::Probe(reply)) = &answer.body else { return };
+        if run.replace(reply.run).is_some_and(|before| before != reply.run) {
+            info!(node = %self.node, "peer restarted");
+            self.tell_death();
+        }
+    }
+
+    fn tell_death(&self) {
+        // Nobody listens when the node is stopping.
+        let _ = self.deaths.send(self.node);
+    }
+
+    fn mark(&self, status: Status) {
+        let changed = self.status.send_if_modified(|known| {
+            let news = *known != status;
+            *known = status;
+            news
+        });
+        if changed {
+            info!(node = %self.node, ?status, "peer changed");
+            if status == Status::Dead {
+                self.tell_death();
+            }
+        }
+    }
+}

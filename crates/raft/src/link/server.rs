@@ -1,0 +1,320 @@
+//! The other end of the streams: hands each group its messages and answers in order per stream.
+//!
+//! The demultiplexer never waits on a group: every stream of a group has a task of its own, and a
+//! caller that sends more than its window is cut off.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use openraft::errors::Fatal;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use tidelog_log::StartPoint;
+use tidelog_proto::v1::raft_request::Body as Ask;
+use tidelog_proto::v1::raft_response::Body as Answer;
+use tidelog_proto::v1::raft_service_server::RaftService;
+use tidelog_proto::v1::{self, ExchangeResponse, RaftRequest, RaftResponse};
+use tidelog_types::{GroupId, NodeId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+use super::{REQUESTS_PER_MESSAGE, STREAM_WINDOW, wire};
+use crate::config::{TypeConfig, Vote};
+
+/// Messages of answers handed to HTTP/2 ahead of what it has sent.
+const MESSAGES_AHEAD: usize = 4;
+
+/// The largest start point in bytes that is taken from the wire.
+const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// One group, as the streams reach it.
+pub(crate) trait Port: Send + Sync + fmt::Debug {
+    /// Appends in order; answers in order; ends after an error.
+    fn append(
+        &self,
+        input: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
+    /// Answers a vote.
+    fn vote(&self, request: VoteRequest<TypeConfig>) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
+    /// Answers a pre-vote.
+    fn pre_vote(&self, request: VoteRequest<TypeConfig>) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
+    /// Takes leadership over from a leader that agrees.
+    fn transfer(&self, request: TransferLeaderRequest<TypeConfig>) -> BoxFuture<'static, Result<(), String>>;
+    /// Stands for election past the lease of `from`.
+    fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>>;
+    /// Installs a start point.
+    fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>>;
+}
+
+/// Finds the groups of this node.
+pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
+    /// The group's port; `None` when it is not served here.
+    fn port(&self, group: GroupId) -> Option<Arc<dyn Port>>;
+}
+
+/// Answers who this broker is, in every phase of its life.
+pub trait Introduce: Send + Sync + fmt::Debug + 'static {
+    /// Who this broker is, told to a broker that asks.
+    fn introduce(&self, asker: &v1::IntroduceRequest) -> v1::IntroduceResponse;
+}
+
+/// The gRPC service of the streams.
+#[derive(Clone, Debug)]
+pub struct RaftServer {
+    me: Option<(NodeId, String)>,
+    groups: Option<Arc<dyn Groups>>,
+    introduce: Arc<dyn Introduce>,
+    /// Drawn at start; tells a restart from a broken connection.
+    run: u64,
+}
+
+impl RaftServer {
+    /// A service that introduces itself and refuses everything else: before formation.
+    #[must_use]
+    pub fn unformed(introduce: Arc<dyn Introduce>) -> Self {
+        Self { me: None, groups: None, introduce, run: 0 }
+    }
+
+    pub(crate) fn new(
+        me: NodeId,
+        cluster_id: String,
+        groups: Arc<dyn Groups>,
+        introduce: Arc<dyn Introduce>,
+        run: u64,
+    ) -> Self {
+        Self { me: Some((me, cluster_id)), groups: Some(groups), introduce, run }
+    }
+
+    /// Refuses a caller that means another cluster or another node.
+    #[expect(clippy::result_large_err, reason = "the type that tonic wants")]
+    fn admit(&self, hello: Option<&v1::StreamHello>) -> Result<Arc<dyn Groups>, Status> {
+        let hello = hello.ok_or_else(|| Status::invalid_argument("the stream begins without hello"))?;
+        let (Some((me, cluster_id)), Some(groups)) = (&self.me, &self.groups) else {
+            return Err(Status::unavailable("this broker has not joined a cluster yet"));
+        };
+        if hello.cluster_id != *cluster_id {
+            return Err(Status::failed_precondition(format!(
+                "caller belongs to cluster {}, this broker to {cluster_id}",
+                hello.cluster_id
+            )));
+        }
+        if hello.to != me.to_u64() {
+            return Err(Status::failed_precondition(format!(
+                "caller looks for node {}, this is node {me}",
+                NodeId::from_u64(hello.to)
+            )));
+        }
+        Ok(Arc::clone(groups))
+    }
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftServer {
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<ExchangeResponse, Status>> + Send>>;
+
+    async fn introduce(
+        &self,
+        request: Request<v1::IntroduceRequest>,
+    ) -> Result<Response<v1::IntroduceResponse>, Status> {
+        Ok(Response::new(self.introduce.introduce(request.get_ref())))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<v1::ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.next().await.transpose()?;
+        let groups = self.admit(first.as_ref().and_then(|first| first.hello.as_ref()))?;
+
+        let run = self.run;
+        let (answers, answered) = mpsc::unbounded_channel();
+        let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
+        tokio::spawn(gather(answered, messages));
+        tokio::spawn(async move {
+            let mut demux = Demux { run, groups, answers, streams: HashMap::new(), calls: JoinSet::new() };
+            while let Some(Ok(message)) = incoming.next().await {
+                for request in message.requests {
+                    if let Err(reason) = demux.take(request) {
+                        debug!(%reason, "stream refused");
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::InstallSnapshotRequest>>,
+    ) -> Result<Response<v1::InstallSnapshotResponse>, Status> {
+        let mut incoming = request.into_inner();
+        let malformed = |what: &dyn fmt::Display| Status::invalid_argument(what.to_string());
+        let first = incoming.next().await.transpose()?.and_then(|first| first.header);
+        let header = first.ok_or_else(|| malformed(&"the snapshot begins without header"))?;
+        let groups = self.admit(header.hello.as_ref())?;
+        let group = wire::group(&header.group).map_err(|err| malformed(&err))?;
+        let vote = wire::vote_in(header.vote).map_err(|err| malformed(&err))?;
+        if header.bytes > SNAPSHOT_BYTES_MAX {
+            return Err(malformed(&"snapshot is too large"));
+        }
+        let mut bytes = bytes::BytesMut::with_capacity(header.bytes as usize);
+        while let Some(part) = incoming.next().await.transpose()? {
+            if (bytes.len() + part.data.len()) as u64 > header.bytes {
+                return Err(malformed(&"snapshot is longer than announced"));
+            }
+            bytes.extend_from_slice(&part.data);
+        }
+        let start = StartPoint::decode(&bytes.freeze()).map_err(|err| malformed(&err))?;
+        let port = groups.port(group).ok_or_else(|| Status::unavailable(not_here(group)))?;
+        let vote = port.install(vote, start).await.map_err(Status::unavailable)?;
+        Ok(Response::new(v1::InstallSnapshotResponse { vote: Some(wire::vote_out(&vote)) }))
+    }
+}
+
+fn not_here(group: GroupId) -> String {
+    format!("group {group} is not served here")
+}
+
+/// Gathers answers into messages.
+async fn gather(
+    mut answered: mpsc::UnboundedReceiver<RaftResponse>,
+    messages: mpsc::Sender<Result<ExchangeResponse, Status>>,
+) {
+    loop {
+        let mut responses = Vec::new();
+        if answered.recv_many(&mut responses, REQUESTS_PER_MESSAGE).await == 0 {
+            return;
+        }
+        if messages.send(Ok(ExchangeResponse { responses })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes one caller's stream apart. Dropping it ends the appends and calls that it started.
+struct Demux {
+    run: u64,
+    groups: Arc<dyn Groups>,
+    answers: mpsc::UnboundedSender<RaftResponse>,
+    streams: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
+    calls: JoinSet<()>,
+}
+
+impl Demux {
+    /// Passes one request on; an error ends the whole stream, for the caller broke its contract.
+    fn take(&mut self, request: RaftRequest) -> Result<(), String> {
+        while self.calls.try_join_next().is_some() {}
+        let stream = request.stream;
+        let Some(ask) = request.body else {
+            return Err("request without a body".to_owned());
+        };
+        match ask {
+            Ask::Probe(_) => {
+                self.answer(stream, Answer::Probe(v1::ProbeReply { run: self.run }));
+                return Ok(());
+            }
+            Ask::End(_) => {
+                self.streams.remove(&stream);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let group = wire::group(&request.group).map_err(|err| err.to_string())?;
+        let Some(port) = self.groups.port(group) else {
+            self.answer(stream, Answer::Unavailable(not_here(group)));
+            return Ok(());
+        };
+        self.dispatch(port, stream, ask).map_err(|err| err.to_string())
+    }
+
+    fn dispatch(&mut self, port: Arc<dyn Port>, stream: u64, ask: Ask) -> Result<(), wire::Malformed> {
+        match ask {
+            Ask::Append(append) => self.append(&port, stream, wire::append_in(append)?),
+            Ask::Vote(vote) => {
+                let reply = port.vote(wire::vote_request_in(vote)?);
+                self.call(stream, async { reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply))) });
+            }
+            Ask::PreVote(vote) => {
+                let reply = port.pre_vote(wire::vote_request_in(vote)?);
+                self.call(stream, async { reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply))) });
+            }
+            Ask::Transfer(transfer) => {
+                let from = wire::vote_in(transfer.from)?;
+                let to = NodeId::from_u64(transfer.to);
+                let last = transfer.last.map(wire::log_id_in);
+                let reply = port.transfer(TransferLeaderRequest::new(from, to, last));
+                self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
+            }
+            Ask::Campaign(campaign) => {
+                let reply = port.campaign(wire::vote_in(campaign.from)?);
+                self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
+            }
+            Ask::End(_) | Ask::Probe(_) => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, stream: u64, body: Answer) {
+        // The caller is gone when this fails, and so is its interest.
+        let _ = self.answers.send(RaftResponse { stream, body: Some(body) });
+    }
+
+    fn call(
+        &mut self,
+        stream: u64,
+        reply: impl Future<Output = Result<Answer, String>> + Send + 'static,
+    ) {
+        let answers = self.answers.clone();
+        self.calls.spawn(async move {
+            let body = reply.await.unwrap_or_else(Answer::Unavailable);
+            // As in `answer`.
+            let _ = answers.send(RaftResponse { stream, body: Some(body) });
+        });
+    }
+
+    fn append(&mut self, port: &Arc<dyn Port>, stream: u64, request: AppendEntriesRequest<TypeConfig>) {
+        let sender = self.streams.entry(stream).or_insert_with(|| {
+            let (sender, requests) = mpsc::channel(STREAM_WINDOW * 2);
+            let results = port.append(Box::pin(ReceiverStream::new(requests)));
+            self.calls.spawn(answer_appends(stream, results, self.answers.clone()));
+            sender
+        });
+        // Full or closed: the caller overran its window or has not yet seen the error that ended
+        // the stream. Either way the stream is over, and the caller learns by its answers.
+        if sender.try_send(request).is_err() {
+            self.streams.remove(&stream);
+            self.answer(stream, Answer::Unavailable("append stream is over".to_owned()));
+        }
+    }
+}
+
+async fn answer_appends(
+    stream: u64,
+    mut results: BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>,
+    answers: mpsc::UnboundedSender<RaftResponse>,
+) {
+    while let Some(result) = results.next().await {
+        let body = match result {
+            Ok(result) => wire::append_answer_out(result),
+            Err(fatal) => Answer::Unavailable(fatal.to_string()),
+        };
+        if answers.send(RaftResponse { stream, body: Some(body) }).is_err() {
+            return;
+        }
+    }
+}
+
+fn transfer_reply(result: Result<(), String>) -> v1::TransferReply {
+    v1::TransferReply { refusal: result.err().unwrap_or_default() }
+}

@@ -1,0 +1,603 @@
+//! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use openraft::Raft;
+use tidelog_log as log;
+use tidelog_log::{CacheBudget, Log, VotesLog};
+use tidelog_proto::v1;
+use tidelog_proto::v1::raft_request::Body as Ask;
+use tidelog_proto::v1::raft_response::Body as Answer;
+use tidelog_types::{GroupId, NodeId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Timings, TypeConfig, Vote, engine};
+use crate::executor::{self, Executor};
+use crate::link::connector::Connector;
+use crate::link::network::Network;
+use crate::link::peer::{Probing, Status};
+use crate::link::server::{Groups, Introduce, Port, RaftServer};
+use crate::link::wire;
+use crate::metadata::Metadata;
+use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX, View};
+use crate::peers::Peers;
+use crate::replica::{Campaigner, Member, Replica};
+use crate::sequencing::Sequencing;
+use crate::store::applier::{Applier, Machine};
+use crate::store::log_store::LogStore;
+use crate::store::machines::{MetadataMachine, PartitionMachine, Progress};
+
+/// How often segments are checked for what nobody needs any more.
+const CLEAN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often what was noted lazily of the votes is written: commits and durable marks.
+const VOTES_EVERY: Duration = Duration::from_secs(1);
+
+/// Segment size of the metadata group: small, because each new segment is also its snapshot.
+const METADATA_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long another node may take to agree to a campaign.
+const CAMPAIGN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a node takes from outside, so that a simulation can put its own in.
+#[derive(Clone)]
+pub struct Environment {
+    /// The disk.
+    pub disk: Arc<dyn log::disk::Disk>,
+    /// Writes and syncs logs.
+    pub flusher: Arc<dyn log::flusher::Flusher>,
+    /// Reads what is not in memory.
+    pub executor: Arc<dyn Executor>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random numbers.
+    pub entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Dials other brokers.
+    pub connector: Arc<dyn Connector>,
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// A node's settings.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster that it belongs to.
+    pub cluster_id: String,
+    /// Where its logs lie.
+    pub data_dir: PathBuf,
+    /// Bytes of recent entries kept in memory, over all groups. Smaller: followers that lag and
+    /// replication read the disk more. Larger: memory.
+    pub tail_cache_bytes: usize,
+    /// Pause between a leader's heartbeats. The backstop of liveness; see `probe`.
+    pub heartbeat: Duration,
+    /// Shortest election timeout.
+    pub election_min: Duration,
+    /// Longest election timeout, and a leader's lease.
+    pub election_max: Duration,
+    /// Pause between two probes of another broker.
+    pub probe: Duration,
+    /// Silence after which a broker counts as dead. Smaller: a busy machine loses leaders. Larger:
+    /// a frozen broker is missed longer.
+    pub probe_missed: Duration,
+}
+
+impl NodeConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(node: NodeId, cluster_id: String, data_dir: PathBuf) -> Self {
+        Self {
+            node,
+            cluster_id,
+            data_dir,
+            tail_cache_bytes: 64 * 1024 * 1024,
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(1000),
+            election_max: Duration::from_millis(1500),
+            probe: Duration::from_millis(100),
+            probe_missed: Duration::from_millis(1000),
+        }
+    }
+}
+
+/// Why a node or a group does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The vote journal or a log cannot be opened.
+    #[error("open the log of {what}")]
+    Log {
+        /// The group, or the votes.
+        what: String,
+        /// What is wrong.
+        source: log::OpenError,
+    },
+    /// The replica's disk is damaged or half missing; it must not vote.
+    #[error("replica {group} is quarantined: {reason}")]
+    Quarantined {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The engine refused.
+    #[error("start the group {group}: {reason}")]
+    Engine {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk or a thread failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Counters of a node.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Calls of fdatasync that returned.
+    pub fdatasync_calls: u64,
+    /// Bytes that they made durable.
+    pub synced_bytes: u64,
+    /// Groups that are open.
+    pub groups: usize,
+}
+
+/// A broker's Raft node. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: NodeConfig,
+    env: Environment,
+    run: u64,
+    votes: Arc<VotesLog>,
+    cache: Arc<CacheBudget>,
+    peers: Arc<Peers>,
+    groups: RwLock<BTreeMap<GroupId, Hosted>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// A group that is open here.
+#[derive(Clone, Debug)]
+struct Hosted {
+    port: Arc<dyn Port>,
+    member: Arc<dyn Member>,
+    partition: Option<Partition>,
+}
+
+impl Node {
+    /// Opens the vote journal and starts the node's tasks. Groups are opened one by one.
+    ///
+    /// # Errors
+    /// The journal is damaged or belongs to another node.
+    pub async fn open(config: NodeConfig, env: Environment) -> Result<Self, Error> {
+        let probing = Probing { every: config.probe, missed: config.probe_missed };
+        let connector = Arc::clone(&env.connector);
+        let (peers, died) = Peers::new(config.node, config.cluster_id.clone(), connector, probing);
+        let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
+        let (path, node) = (config.data_dir.join("votes.log"), config.node);
+        let votes = executor::run(&*env.executor, move || VotesLog::open(disk, path, flusher, node));
+        let votes =
+            votes.await?.map_err(|source| Error::Log { what: "the votes".to_owned(), source })?;
+        let shared = Arc::new(Shared {
+            run: (env.entropy)(),
+            cache: Arc::new(CacheBudget::new(config.tail_cache_bytes as u64)),
+            config,
+            env,
+            votes,
+            peers,
+            groups: RwLock::new(BTreeMap::new()),
+            tasks: Mutex::new(JoinSet::new()),
+        });
+        {
+            let mut tasks = shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.spawn(follow_deaths(Arc::clone(&shared), died));
+            tasks.spawn(follow_returns(Arc::clone(&shared)));
+            tasks.spawn(clean(Arc::clone(&shared)));
+            tasks.spawn(save_votes(Arc::clone(&shared)));
+        }
+        Ok(Self { shared })
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.shared.config.node
+    }
+
+    /// The gRPC service for the internal listener.
+    #[must_use]
+    pub fn service(&self, introduce: Arc<dyn Introduce>) -> RaftServer {
+        let shared = &self.shared;
+        let groups: Arc<dyn Groups> = Arc::clone(shared) as _;
+        RaftServer::new(
+            shared.config.node,
+            shared.config.cluster_id.clone(),
+            groups,
+            introduce,
+            shared.run,
+        )
+    }
+
+    /// Tells where the brokers' internal listeners are.
+    pub fn set_addresses(&self, addresses: BTreeMap<NodeId, String>) {
+        self.shared.peers.set_addresses(addresses);
+    }
+
+    /// Nodes that answer probes, this one included.
+    #[must_use]
+    pub fn live(&self) -> BTreeSet<NodeId> {
+        self.shared.peers.live()
+    }
+
+    /// Completes when some node's liveness may have changed since the last call on this receiver.
+    #[must_use]
+    pub fn liveness_changes(&self) -> watch::Receiver<BTreeMap<NodeId, PeerStatus>> {
+        self.shared.peers.liveness()
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let flushed = self.shared.votes.stats();
+        Stats {
+            fdatasync_calls: flushed.syncs(),
+            synced_bytes: flushed.synced_bytes(),
+            groups: self.shared.groups().len(),
+        }
+    }
+
+    /// Opens the metadata group, creating it on an empty disk. With `initialize`, which exactly one
+    /// node of a new cluster is given, its first membership is written.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn open_metadata(
+        &self,
+        initialize: Option<BTreeSet<NodeId>>,
+    ) -> Result<Metadata, Error> {
+        let (machine, published) = watch::channel(Arc::default());
+        let (progress, applied) = watch::channel(Progress::default());
+        let machine = MetadataMachine::new(machine, progress);
+        let group = GroupId::METADATA;
+        let config = self.log_config(METADATA_SEGMENT_BYTES);
+        let replica = self.open_group(group, config, machine, applied.clone(), initialize).await?;
+        self.host(&replica, None);
+        Ok(Metadata {
+            replica,
+            machine: published,
+            progress: applied,
+            clock: Arc::clone(&self.shared.env.clock),
+            campaigner: Arc::clone(&self.shared) as _,
+        })
+    }
+
+    /// Opens a partition's replica, creating it when this node never had it. Opening it twice gives
+    /// the same. With `initialize`, which only the named voter of a partition in creation is given,
+    /// the first membership is written.
+    ///
+    /// # Errors
+    /// See [`Error`]; a quarantined replica stays out of its group.
+    pub async fn open_partition(
+        &self,
+        group: GroupId,
+        voters: &[NodeId],
+        config: PartitionConfig,
+        initialize: bool,
+    ) -> Result<Partition, Error> {
+        if let Some(open) = self.partition(group) {
+            open.set_config(config);
+            return Ok(open);
+        }
+        let (progress, applied) = watch::channel(Progress::default());
+        let machine = PartitionMachine::new(progress);
+        let initialize = initialize.then(|| voters.iter().copied().collect());
+        let log_config = self.log_config(config.segment_bytes);
+        let replica =
+            self.open_group(group, log_config, machine, applied.clone(), initialize).await?;
+
+        let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
+        let clock = Arc::clone(&self.shared.env.clock);
+        tokio::spawn(Sequencing::new(replica.clone(), clock, queue).run());
+        let partition = Partition {
+            view: follow_view(&replica.log, applied),
+            replica,
+            requests,
+            executor: Arc::clone(&self.shared.env.executor),
+            config: Arc::new(Mutex::new(config)),
+            campaigner: Arc::clone(&self.shared) as _,
+        };
+        self.host(&partition.replica, Some(partition.clone()));
+        Ok(partition)
+    }
+
+    /// The partition's replica, if it is open here.
+    #[must_use]
+    pub fn partition(&self, group: GroupId) -> Option<Partition> {
+        self.shared.groups().get(&group).and_then(|hosted| hosted.partition.clone())
+    }
+
+    /// Stops a partition's replica and deletes its files: only for a topic whose deletion is
+    /// committed. Deleting what is not there is no error.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn delete_partition(&self, group: GroupId) -> Result<(), Error> {
+        let hosted = {
+            let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
+            groups.remove(&group)
+        };
+        if let Some(hosted) = hosted {
+            hosted.member.stop().await;
+        }
+        // The record goes first: without it nothing takes the directory for a replica.
+        let (done, deleted) = oneshot::channel();
+        self.shared.votes.delete(group, Box::new(move |result| drop(done.send(result))));
+        let deleted = deleted.await.map_err(|_| io::Error::other("flusher stopped"))?;
+        deleted.map_err(|err| io::Error::new(err.kind(), err))?;
+        let env = self.log_env();
+        let delete = executor::run(&*self.shared.env.executor, move || Log::delete(&env, group));
+        delete.await?.map_err(|source| Error::Log { what: group.to_string(), source })
+    }
+
+    /// Hands every leadership over and stops the groups, within `within`; then drops the rest.
+    pub async fn shutdown(&self, within: Duration) {
+        let members: Vec<_> =
+            self.shared.groups().values().map(|hosted| Arc::clone(&hosted.member)).collect();
+        let live = self.live();
+        let orderly = async {
+            join_all(members.iter().map(|member| member.hand_over(&live, &*self.shared))).await;
+            join_all(members.iter().map(|member| member.stop())).await;
+        };
+        if timeout(within, orderly).await.is_err() {
+            warn!("stopped before every leadership was handed over");
+        }
+        self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.shared.peers.close();
+    }
+
+    /// Stops without a word to the others, as a crash would: for tests.
+    #[doc(hidden)]
+    pub async fn abandon(&self) {
+        self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.shared.peers.close();
+        join_all(self.shared.members().iter().map(|member| member.stop())).await;
+        self.shared.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Does at once what is otherwise done every few seconds: for tests.
+    #[doc(hidden)]
+    pub async fn clean_now(&self) {
+        clean_once(&self.shared).await;
+    }
+
+    fn host<M: Machine>(&self, replica: &Replica<M>, partition: Option<Partition>) {
+        let hosted = Hosted {
+            port: Arc::new(replica.clone()),
+            member: Arc::new(replica.clone()),
+            partition,
+        };
+        let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(replica.group, hosted);
+    }
+
+    fn log_config(&self, segment_bytes: u64) -> log::Config {
+        log::Config { segment_bytes, ..log::Config::new(Arc::clone(&self.shared.cache)) }
+    }
+
+    fn log_env(&self) -> log::Env {
+        log::Env {
+            disk: Arc::clone(&self.shared.env.disk),
+            data: self.shared.config.data_dir.clone(),
+            votes: Arc::clone(&self.shared.votes),
+            flusher: Arc::clone(&self.shared.env.flusher),
+            generations: Arc::clone(&self.shared.env.entropy),
+        }
+    }
+
+    async fn open_group<M: Machine>(
+        &self,
+        group: GroupId,
+        config: log::Config,
+        machine: M,
+        progress: watch::Receiver<Progress>,
+        initialize: Option<BTreeSet<NodeId>>,
+    ) -> Result<Replica<M>, Error> {
+        let shared = &self.shared;
+        let log = self.open_log(group, config).await?;
+        let executor = Arc::clone(&shared.env.executor);
+        let store = LogStore::new(
+            group,
+            Arc::clone(&log),
+            Arc::clone(&shared.votes),
+            Arc::clone(&executor),
+        );
+        let applier = Applier::open(Arc::clone(&log), executor, machine)?;
+        let timings = Timings {
+            heartbeat: shared.config.heartbeat,
+            election_min: shared.config.election_min,
+            election_max: shared.config.election_max,
+        };
+        let network = Network { group, peers: Arc::clone(&shared.peers) };
+        let me = shared.config.node;
+        let settings = engine(group.to_string(), &timings);
+        let failed = |reason: String| Error::Engine { group, reason };
+        let raft: Raft<TypeConfig, Applier<M>> =
+            Raft::new(me, settings, network, store, applier)
+                .await
+                .map_err(|err| failed(err.to_string()))?;
+        if let Some(members) = initialize {
+            let members: BTreeMap<NodeId, ()> = members.into_iter().map(|node| (node, ())).collect();
+            let fresh = raft.is_initialized().await.map_err(|err| failed(err.to_string()))?;
+            if !fresh {
+                raft.initialize(members).await.map_err(|err| failed(err.to_string()))?;
+            }
+        }
+        Ok(Replica::new(group, me, raft, log, progress))
+    }
+
+    /// Opens the group's log, or creates it when this node has no trace of it. Anything between
+    /// is a lost replica: it may have voted and forgotten.
+    async fn open_log(&self, group: GroupId, config: log::Config) -> Result<Arc<Log>, Error> {
+        let known = self.shared.votes.get(group).is_some_and(|record| !record.deleted);
+        let env = self.log_env();
+        let open = executor::run(&*self.shared.env.executor, move || {
+            if known {
+                Log::open(env, group, config).map(|opened| {
+                    if opened.torn_bytes > 0 {
+                        info!(%group, bytes = opened.torn_bytes, "cut a torn tail");
+                    }
+                    opened.log
+                })
+            } else {
+                Log::create(env, group, config, None)
+            }
+        });
+        let quarantined = |reason: String| Error::Quarantined { group, reason };
+        match open.await? {
+            Ok(log) => Ok(log),
+            Err(
+                err @ (log::OpenError::Corrupt { .. }
+                | log::OpenError::Missing { .. }
+                | log::OpenError::Exists { .. }),
+            ) => Err(quarantined(err.to_string())),
+            Err(source) => Err(Error::Log { what: group.to_string(), source }),
+        }
+    }
+}
+
+/// Whether another broker answers.
+pub type PeerStatus = Status;
+
+impl Shared {
+    fn groups(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<GroupId, Hosted>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn members(&self) -> Vec<Arc<dyn Member>> {
+        self.groups().values().map(|hosted| Arc::clone(&hosted.member)).collect()
+    }
+}
+
+impl Groups for Shared {
+    fn port(&self, group: GroupId) -> Option<Arc<dyn Port>> {
+        self.groups().get(&group).map(|hosted| Arc::clone(&hosted.port))
+    }
+}
+
+impl Campaigner for Shared {
+    fn campaign(&self, group: GroupId, voter: NodeId, from: Vote) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let Some(connection) = self.peers.get(voter).connection() else { return false };
+            let ask = Ask::Campaign(v1::Campaign { from: Some(wire::vote_out(&from)) });
+            let call = connection.control.call(group.to_bytes().to_vec(), ask);
+            let answer = timeout(CAMPAIGN_PATIENCE, call).await;
+            let body = answer.ok().and_then(Result::ok).and_then(|answer| answer.body);
+            matches!(body, Some(Answer::Transfer(reply)) if reply.refusal.is_empty())
+        })
+    }
+}
+
+/// What can be read of a partition: moves with what is applied and with what is written here.
+fn follow_view(log: &Arc<Log>, mut progress: watch::Receiver<Progress>) -> watch::Receiver<View> {
+    let (sender, view) = watch::channel(View::default());
+    let written = Arc::new(tokio::sync::Notify::new());
+    let wake = Arc::clone(&written);
+    log.on_written(Arc::new(move || wake.notify_one()));
+    let log = Arc::downgrade(log);
+    tokio::spawn(async move {
+        loop {
+            let now = *progress.borrow_and_update();
+            let Some(log) = log.upgrade() else { return };
+            let readable = now.high_watermark.min(log.written_end());
+            drop(log);
+            let next = View { progress: now, readable };
+            sender.send_if_modified(|view| std::mem::replace(view, next) != next);
+            let behind = readable < now.high_watermark;
+            tokio::select! {
+                biased;
+                changed = progress.changed() => if changed.is_err() { return },
+                // Only a disk slower than its quorum makes the write the later of the two.
+                () = written.notified(), if behind => {}
+            }
+        }
+    });
+    view
+}
+
+/// When a broker dies, its groups' next live voters take over at once.
+async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::UnboundedReceiver<NodeId>) {
+    while let Some(dead) = died.recv().await {
+        let mut live = shared.peers.live();
+        live.remove(&dead);
+        let orphans: Vec<_> = shared
+            .members()
+            .iter()
+            .filter_map(|member| member.leader_died(dead, &live))
+            .collect();
+        if orphans.is_empty() {
+            continue;
+        }
+        info!(node = %dead, groups = orphans.len(), "a leader died");
+        tokio::spawn(join_all(orphans));
+    }
+}
+
+/// When a broker is back, replication to it starts at once instead of after a backoff.
+async fn follow_returns(shared: Arc<Shared>) {
+    let mut liveness = shared.peers.liveness();
+    let mut before: BTreeMap<NodeId, Status> = BTreeMap::new();
+    while liveness.changed().await.is_ok() {
+        let now = liveness.borrow_and_update().clone();
+        for (node, status) in &now {
+            if *status == Status::Live && before.get(node) != Some(&Status::Live) {
+                join_all(shared.members().iter().map(|member| member.peer_returned(*node))).await;
+            }
+        }
+        before = now;
+    }
+}
+
+async fn clean(shared: Arc<Shared>) {
+    loop {
+        sleep(CLEAN_EVERY).await;
+        clean_once(&shared).await;
+    }
+}
+
+async fn clean_once(shared: &Shared) {
+    let hosted: Vec<Hosted> = shared.groups().values().cloned().collect();
+    for group in hosted {
+        if let Some(partition) = &group.partition {
+            partition.retain().await;
+        }
+        group.member.clean().await;
+    }
+}
+
+async fn save_votes(shared: Arc<Shared>) {
+    loop {
+        sleep(VOTES_EVERY).await;
+        shared.votes.tick();
+    }
+}

@@ -1,0 +1,293 @@
+//! A partition's replica on this node, as the broker uses it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidelog_log as log;
+use tidelog_types::batch::Info;
+use tidelog_types::{GroupId, NodeId, Offset, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::executor::{self, Executor};
+use crate::replica::{Campaigner, Leadership, RaftStatus, Refused, Replica, Role};
+use crate::sequencing::{Appended, ProposeError, Request};
+use crate::store::machines::{PartitionMachine, Progress};
+
+/// Requests that may wait for a partition's sequencer; beyond, it is overloaded.
+pub(crate) const QUEUE_REQUESTS_MAX: usize = 1024;
+
+/// What a partition is told by its topic's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// Size at which a segment is closed. Smaller: more files. Larger: retention is coarser.
+    pub segment_bytes: u64,
+    /// Age after which a closed segment may go; `None` keeps all.
+    pub retention: Option<Duration>,
+    /// Size beyond which the oldest closed segments may go; `None` keeps all.
+    pub retention_bytes: Option<u64>,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            retention: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            retention_bytes: None,
+        }
+    }
+}
+
+/// What can be read of a partition here and now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// What the replica has applied.
+    pub progress: Progress,
+    /// The first offset that may not be read yet: the high watermark, or less while this replica's
+    /// own disk is behind its quorum's.
+    pub readable: Offset,
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The offset lies outside what the partition holds.
+    #[error("offset {offset} is out of range {log_start}..{high_watermark}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset that may be read.
+        log_start: Offset,
+        /// The first offset that may not.
+        high_watermark: Offset,
+    },
+    /// Bytes on disk are not what was written; they are not served.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The disk failed.
+    #[error("{0}")]
+    Storage(String),
+}
+
+/// A partition's replica. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    pub(crate) replica: Replica<PartitionMachine>,
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) view: watch::Receiver<View>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) config: Arc<Mutex<PartitionConfig>>,
+    pub(crate) campaigner: Arc<dyn CampaignerHandle>,
+}
+
+/// A campaigner that can be shared and shown.
+pub(crate) trait CampaignerHandle: Campaigner + std::fmt::Debug {}
+
+impl<T: Campaigner + std::fmt::Debug> CampaignerHandle for T {}
+
+/// A batch on its way. Its place is fixed; dropping this only forgets the outcome.
+#[derive(Debug)]
+pub struct PendingAppend(oneshot::Receiver<Result<Appended, ProposeError>>);
+
+impl Future for PendingAppend {
+    type Output = Result<Appended, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or(Err(ProposeError::Unknown)))
+    }
+}
+
+impl Partition {
+    /// The Raft group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.replica.group
+    }
+
+    /// Who leads, as it changes.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.replica.leadership.clone()
+    }
+
+    /// What can be read, as it moves.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// Queues one whole batch that was checked, and `info` is its head. The order of the calls is
+    /// the order in the log. The future resolves once the batch is durable at a quorum and applied.
+    ///
+    /// # Errors
+    /// [`ProposeError::Overloaded`] at once, when the queue is full.
+    pub fn enqueue(&self, batch: Bytes, info: Info) -> Result<PendingAppend, ProposeError> {
+        let (reply, outcome) = oneshot::channel();
+        self.requests.try_send(Request::Append { batch, info, reply }).map_err(|err| match err {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { hint: None },
+        })?;
+        Ok(PendingAppend(outcome))
+    }
+
+    /// [`Partition::enqueue`] and its outcome in one. Not cancel safe: the batch stays queued.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn produce(&self, batch: Bytes, info: Info) -> Result<Appended, ProposeError> {
+        self.enqueue(batch, info)?.await
+    }
+
+    /// Whole batches from `from` on, up to what is readable; at least one if there is any, though
+    /// it be larger than `bytes_max`. The first may begin below `from`. Every checksum was verified.
+    ///
+    /// Serves whatever is committed here: only a ready leader knows that nothing newer is.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<log::Read, ReadError> {
+        let view = *self.view.borrow();
+        let Progress { log_start, high_watermark, .. } = view.progress;
+        if from < log_start || from > high_watermark {
+            return Err(ReadError::OutOfRange { offset: from, log_start, high_watermark });
+        }
+        if from >= view.readable {
+            return Ok(log::Read { batches: Vec::new(), next: from });
+        }
+        let log = Arc::clone(&self.replica.log);
+        let read = move || log.read(from, view.readable, bytes_max);
+        let read = executor::run(&*self.executor, read).await.map_err(storage)?;
+        read.map_err(|err| self.read_error(from, &err))
+    }
+
+    /// The first record at or after `at`, if there is one: its offset and timestamp.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn offset_at(&self, at: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let view = *self.view.borrow();
+        let log = Arc::clone(&self.replica.log);
+        let find = move || log.offset_at(at, view.readable);
+        let found = executor::run(&*self.executor, find).await.map_err(storage)?;
+        let found = found.map_err(|err| self.read_error(Offset::ZERO, &err))?;
+        Ok(found.map(|(offset, time)| (offset.max(view.progress.log_start), time)))
+    }
+
+    fn read_error(&self, offset: Offset, err: &log::Error) -> ReadError {
+        match err.kind() {
+            log::ErrorKind::Corrupt => ReadError::Corrupt(err.to_string()),
+            // Retention passed by between the look and the read.
+            log::ErrorKind::Invalid | log::ErrorKind::Retry => {
+                let Progress { log_start, high_watermark, .. } = self.view.borrow().progress;
+                ReadError::OutOfRange { offset, log_start, high_watermark }
+            }
+            log::ErrorKind::Fatal => ReadError::Storage(err.to_string()),
+        }
+    }
+
+    /// Waits until everything committed before the call is applied here. Leader only.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] when a quorum does not confirm this node.
+    pub async fn linearize(&self) -> Result<(), ProposeError> {
+        self.replica.linearize().await.map_err(refused)
+    }
+
+    /// Raises the log start to `to`. Leader only.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn trim(&self, to: Offset) -> Result<(), ProposeError> {
+        let (reply, outcome) = oneshot::channel();
+        let request = Request::Trim { to, reply };
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| ProposeError::NotLeader { hint: None })?;
+        outcome.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Hands leadership to `to`, or to another voter when that one does not take it.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] on another node; a sentence when nobody took it.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), TransferError> {
+        transferred(self.replica.transfer(to, &*self.campaigner).await)
+    }
+
+    /// Where Raft stands.
+    #[must_use]
+    pub fn raft_status(&self) -> RaftStatus {
+        self.replica.status()
+    }
+
+    /// Bytes of the log on this node's disk.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.replica.log.bytes()
+    }
+
+    /// Follows a change of the topic's configuration.
+    pub fn set_config(&self, config: PartitionConfig) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// On the leader: trims what retention no longer keeps.
+    pub(crate) async fn retain(&self) {
+        if self.replica.leadership.borrow().role != Role::Leader {
+            return;
+        }
+        let (reply, admitted) = oneshot::channel();
+        if self.requests.send(Request::Retain { reply }).await.is_err() {
+            return;
+        }
+        let Ok(Some(now)) = admitted.await else { return };
+        let config = *self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = Arc::clone(&self.replica.log);
+        let due = move || log.retention(now, config.retention, config.retention_bytes);
+        if let Ok(Some(to)) = executor::run(&*self.executor, due).await
+            && to > self.view.borrow().progress.log_start
+            && let Err(err) = self.trim(to).await
+        {
+            // The next round asks again, here or on the next leader.
+            tracing::debug!(group = %self.replica.group, %err, "retention was not applied");
+        }
+    }
+}
+
+/// Why leadership stayed where it was, or may have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Another node leads.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who does, when known.
+        hint: Option<NodeId>,
+    },
+    /// The reason in one line.
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub(crate) fn transferred(result: Result<(), Refused>) -> Result<(), TransferError> {
+    result.map_err(|refused| match refused {
+        Refused::NotLeader(hint) => TransferError::NotLeader { hint },
+        Refused::Other(reason) => TransferError::Failed(reason),
+    })
+}
+
+fn refused(refused: Refused) -> ProposeError {
+    match refused {
+        Refused::NotLeader(hint) => ProposeError::NotLeader { hint },
+        Refused::Other(_) => ProposeError::Retry,
+    }
+}
+
+fn storage(err: std::io::Error) -> ReadError {
+    ReadError::Storage(err.to_string())
+}

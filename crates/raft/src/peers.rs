@@ -1,0 +1,118 @@
+//! All other brokers that this node talks to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidelog_proto::v1::StreamHello;
+use tidelog_types::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::link::connector::Connector;
+use crate::link::peer::{Peer, Probing, Status};
+
+/// A death or a return, told to whoever follows liveness.
+pub(crate) type Liveness = BTreeMap<NodeId, Status>;
+
+/// The peers of this node, each with a task of its own.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    me: NodeId,
+    cluster_id: String,
+    connector: Arc<dyn Connector>,
+    probing: Probing,
+    known: Mutex<Known>,
+    liveness: watch::Sender<Liveness>,
+    deaths: mpsc::UnboundedSender<NodeId>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    addresses: BTreeMap<NodeId, String>,
+    tasks: JoinSet<()>,
+}
+
+impl Peers {
+    /// No peers yet. The receiver tells of every death of one.
+    pub(crate) fn new(
+        me: NodeId,
+        cluster_id: String,
+        connector: Arc<dyn Connector>,
+        probing: Probing,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<NodeId>) {
+        let known = Mutex::new(Known::default());
+        let liveness = watch::Sender::new(Liveness::new());
+        let (deaths, died) = mpsc::unbounded_channel();
+        let peers = Self { me, cluster_id, connector, probing, known, liveness, deaths };
+        (Arc::new(peers), died)
+    }
+
+    /// The peer that is `node`; its task starts with the first call.
+    pub(crate) fn get(self: &Arc<Self>, node: NodeId) -> Arc<Peer> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = known.peers.get(&node) {
+            return Arc::clone(peer);
+        }
+        let hello = StreamHello {
+            cluster_id: self.cluster_id.clone(),
+            from: self.me.to_u64(),
+            to: node.to_u64(),
+        };
+        let peer = Peer::new(hello, node, self.deaths.clone());
+        peer.set_address(known.addresses.get(&node).cloned());
+        known.peers.insert(node, Arc::clone(&peer));
+        known.tasks.spawn(Arc::clone(&peer).run(Arc::clone(&self.connector), self.probing));
+        known.tasks.spawn(follow(peer.status(), node, self.liveness.clone()));
+        peer
+    }
+
+    /// Tells where the brokers listen; peers that are not named keep no address.
+    pub(crate) fn set_addresses(self: &Arc<Self>, addresses: BTreeMap<NodeId, String>) {
+        let others: Vec<NodeId> = addresses.keys().copied().filter(|node| *node != self.me).collect();
+        {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            for (node, peer) in &known.peers {
+                peer.set_address(addresses.get(node).cloned());
+            }
+            known.addresses = addresses;
+        }
+        for node in others {
+            // Dialled at once, so that liveness is known before a group needs it.
+            self.get(node);
+        }
+    }
+
+    /// The state of every peer, as it changes.
+    pub(crate) fn liveness(&self) -> watch::Receiver<Liveness> {
+        self.liveness.subscribe()
+    }
+
+    /// Peers that answer, and this node.
+    pub(crate) fn live(&self) -> BTreeSet<NodeId> {
+        let liveness = self.liveness.borrow();
+        let live = liveness.iter().filter(|(_, status)| **status == Status::Live);
+        live.map(|(node, _)| *node).chain([self.me]).collect()
+    }
+
+    /// Ends every connection.
+    pub(crate) fn close(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.tasks.abort_all();
+        for peer in known.peers.values() {
+            peer.close();
+        }
+    }
+}
+
+async fn follow(mut status: watch::Receiver<Status>, node: NodeId, all: watch::Sender<Liveness>) {
+    loop {
+        let now = *status.borrow_and_update();
+        all.send_modify(|liveness| {
+            liveness.insert(node, now);
+        });
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}

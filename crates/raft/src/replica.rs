@@ -1,0 +1,442 @@
+//! One group's engine on this node: what partitions and the metadata group share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::{Instant as _, Raft, RaftMetrics, ReadPolicy, ServerState};
+use tidelog_log::{Log, StartPoint};
+use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
+
+use crate::config::{Snapshot, SnapshotMeta, TypeConfig, Vote, log_id, position};
+use crate::link::server::Port;
+use crate::membership;
+use crate::store::applier::{Applier, Machine};
+use crate::store::machines::Progress;
+
+/// What a replica is in its group now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Proposes and replicates.
+    Leader,
+    /// Follows.
+    #[default]
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+}
+
+/// Who leads a group, as one replica sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The replica's term.
+    pub term: Term,
+    /// The leader of that term, when known.
+    pub leader: Option<NodeId>,
+    /// What the replica is.
+    pub role: Role,
+    /// It leads, has applied its own first entry and heard from a quorum within 2 s. Only then may
+    /// it serve: before, its watermark could lie below the one that consumers have seen.
+    pub ready: bool,
+}
+
+/// Where a replica's Raft stands, for people.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RaftStatus {
+    /// Term, leader and role.
+    pub leadership: Leadership,
+    /// The last entry of the log.
+    pub last: Option<LogPosition>,
+    /// The last entry known to be committed.
+    pub committed: Option<LogPosition>,
+    /// The last applied entry.
+    pub applied: Option<LogPosition>,
+    /// The entry before the first retained one.
+    pub purged: Option<LogPosition>,
+    /// Members that vote.
+    pub voters: Vec<NodeId>,
+    /// Members that do not.
+    pub learners: Vec<NodeId>,
+    /// On the leader: how far each member's log is known to match.
+    pub matched: BTreeMap<NodeId, Option<LogIndex>>,
+    /// Why the engine has stopped, if it has.
+    pub stopped: Option<String>,
+}
+
+/// Silence of the quorum after which a leader stops serving (H15): it never steps down by itself.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a leader checks its quorum.
+const QUORUM_CHECK: Duration = Duration::from_millis(250);
+
+/// How long a transfer of leadership may take before another voter is made to campaign (H14).
+const TRANSFER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A group's engine. Clones share it.
+pub(crate) struct Replica<M: Machine> {
+    pub(crate) group: GroupId,
+    pub(crate) me: NodeId,
+    pub(crate) raft: Raft<TypeConfig, Applier<M>>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+}
+
+impl<M: Machine> Clone for Replica<M> {
+    fn clone(&self) -> Self {
+        Self {
+            group: self.group,
+            me: self.me,
+            raft: self.raft.clone(),
+            log: Arc::clone(&self.log),
+            leadership: self.leadership.clone(),
+        }
+    }
+}
+
+impl<M: Machine> fmt::Debug for Replica<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+/// Why a group did not do what was asked; nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("not the leader of the group")]
+    NotLeader(Option<NodeId>),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl<M: Machine> Replica<M> {
+    /// Wraps an engine and follows its leadership until the engine stops.
+    pub(crate) fn new(
+        group: GroupId,
+        me: NodeId,
+        raft: Raft<TypeConfig, Applier<M>>,
+        log: Arc<Log>,
+        progress: watch::Receiver<Progress>,
+    ) -> Self {
+        let (sender, leadership) = watch::channel(Leadership::default());
+        tokio::spawn(follow_leadership(group, raft.clone(), progress, sender));
+        Self { group, me, raft, log, leadership }
+    }
+
+    /// A copy of the engine's metrics: a borrow that is held would block the engine (H6).
+    pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Waits until everything committed before the call is applied here, by ReadIndex.
+    pub(crate) async fn linearize(&self) -> Result<(), Refused> {
+        use openraft::errors::{LinearizableReadError, RaftError};
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(Refused::NotLeader(to.leader_id))
+            }
+            // The quorum did not confirm in time: another leader may exist.
+            Err(RaftError::APIError(_)) => Err(Refused::NotLeader(None)),
+            Err(err) => Err(Refused::Other(err.to_string())),
+        }
+    }
+
+    /// Where Raft stands.
+    pub(crate) fn status(&self) -> RaftStatus {
+        let metrics = self.metrics();
+        let at = |id: &Option<crate::config::LogId>| id.as_ref().map(position);
+        let members = metrics.membership_config.membership().clone();
+        let matched = metrics.replication.iter().flatten();
+        RaftStatus {
+            leadership: *self.leadership.borrow(),
+            last: self.log.frontier().last,
+            committed: at(&metrics.local_committed),
+            applied: at(&metrics.last_applied),
+            purged: self.log.purged(),
+            voters: members.voter_ids().collect(),
+            learners: members.learner_ids().collect(),
+            matched: matched.map(|(node, id)| (*node, at(id).map(|at| at.index))).collect(),
+            stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
+        }
+    }
+
+    /// Hands leadership to `to`, or to another voter when that one does not take it in time.
+    pub(crate) async fn transfer(&self, to: NodeId, campaign: &dyn Campaigner) -> Result<(), Refused> {
+        let before = *self.leadership.borrow();
+        if before.role != Role::Leader {
+            return Err(Refused::NotLeader(before.leader));
+        }
+        if to == self.me {
+            return Ok(());
+        }
+        let status = self.status();
+        if !status.voters.contains(&to) {
+            return Err(Refused::Other(format!("node {to} is no voter of group {}", self.group)));
+        }
+        let stopped = |err: Fatal<TypeConfig>| Refused::Other(err.to_string());
+        self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
+        if self.led_by_another(before.term).await {
+            return Ok(());
+        }
+        // The engine refuses writes for as long as the target is silent (H14), so somebody must
+        // take over: any live voter will do.
+        let vote = self.metrics().vote;
+        for voter in status.voters.into_iter().filter(|voter| *voter != self.me) {
+            if campaign.campaign(self.group, voter, vote.clone()).await
+                && self.led_by_another(before.term).await
+            {
+                return Ok(());
+            }
+        }
+        Err(Refused::Other(format!("no voter of group {} took leadership over", self.group)))
+    }
+
+    async fn led_by_another(&self, term: Term) -> bool {
+        let mut leadership = self.leadership.clone();
+        let moved = leadership.wait_for(|now| now.term > term && now.leader.is_some());
+        matches!(timeout(TRANSFER_PATIENCE, moved).await, Ok(Ok(_)))
+    }
+
+    /// Stands for election past the lease of a leader that is known to be gone. Safe, because no
+    /// read here ever trusts a lease.
+    pub(crate) async fn take_over(&self, from: Vote) -> Result<(), String> {
+        let request = TransferLeaderRequest::new(from, self.me, None);
+        match self.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(err)) => Err(err.to_string()),
+            Err(err) => Err(err.to_string()),
+        }
+    }
+}
+
+/// Makes another node campaign for a group.
+pub(crate) trait Campaigner: Send + Sync {
+    /// Whether `voter` was reached and agreed.
+    fn campaign(&self, group: GroupId, voter: NodeId, from: Vote) -> BoxFuture<'_, bool>;
+}
+
+/// What the node's liveness needs of a group, whatever its machine.
+pub(crate) trait Member: Send + Sync + fmt::Debug {
+    /// Takes over from `dead` if it leads this group, `rank` voters after the first in line.
+    fn leader_died(&self, dead: NodeId, live: &std::collections::BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>>;
+    /// Hands leadership away if this node has it.
+    fn hand_over<'a>(&'a self, live: &'a std::collections::BTreeSet<NodeId>, campaign: &'a dyn Campaigner) -> BoxFuture<'a, ()>;
+    /// Lets the followers that were unreachable be tried at once.
+    fn peer_returned(&self, node: NodeId) -> BoxFuture<'static, ()>;
+    /// Drops segments that nobody needs.
+    fn clean(&self) -> BoxFuture<'static, ()>;
+    /// Stops the engine.
+    fn stop(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Pause between two voters that may take over, so that the first is not disturbed.
+const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
+
+impl<M: Machine> Member for Replica<M> {
+    fn leader_died(
+        &self,
+        dead: NodeId,
+        live: &std::collections::BTreeSet<NodeId>,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let now = *self.leadership.borrow();
+        if now.leader != Some(dead) {
+            return None;
+        }
+        let metrics = self.metrics();
+        let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
+        let after = voters.iter().position(|voter| *voter == dead).map_or(0, |at| at + 1);
+        let in_line = voters.iter().cycle().skip(after).take(voters.len());
+        let mut in_line = in_line.filter(|voter| **voter != dead && live.contains(voter));
+        let rank = in_line.position(|voter| *voter == self.me)? as u32;
+        let replica = self.clone();
+        let vote = metrics.vote;
+        Some(Box::pin(async move {
+            sleep(TAKE_OVER_STEP * rank).await;
+            if replica.leadership.borrow().leader != Some(dead) {
+                return;
+            }
+            match replica.take_over(vote).await {
+                Ok(()) => info!(group = %replica.group, %dead, "standing in for a dead leader"),
+                Err(err) => debug!(group = %replica.group, %dead, err, "take-over refused"),
+            }
+        }))
+    }
+
+    fn hand_over<'a>(
+        &'a self,
+        live: &'a std::collections::BTreeSet<NodeId>,
+        campaign: &'a dyn Campaigner,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let status = self.status();
+            if status.leadership.role != Role::Leader {
+                return;
+            }
+            let others = status.voters.iter().filter(|voter| **voter != self.me);
+            let target = others
+                .filter(|voter| live.contains(voter))
+                .max_by_key(|voter| status.matched.get(voter).copied().flatten());
+            let Some(target) = target else { return };
+            if let Err(err) = self.transfer(*target, campaign).await {
+                debug!(group = %self.group, %err, "leadership was not handed over");
+            }
+        })
+    }
+
+    fn peer_returned(&self, node: NodeId) -> BoxFuture<'static, ()> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            // A stopped engine has no backoff to reset.
+            let _ = raft.trigger().reset_backoff([node]).await;
+        })
+    }
+
+    fn clean(&self) -> BoxFuture<'static, ()> {
+        let replica = self.clone();
+        Box::pin(async move {
+            let due = replica
+                .raft
+                .with_state_machine(|applier| Box::pin(std::future::ready(applier.purge_due())))
+                .await;
+            if matches!(due, Ok(true))
+                && let Err(err) = replica.raft.trigger().snapshot().await
+            {
+                debug!(group = %replica.group, %err, "log was not cleaned");
+            }
+        })
+    }
+
+    fn stop(&self) -> BoxFuture<'static, ()> {
+        let raft = self.raft.clone();
+        let group = self.group;
+        Box::pin(async move {
+            if let Err(err) = raft.shutdown().await {
+                debug!(%group, %err, "engine ended by itself");
+            }
+        })
+    }
+}
+
+async fn follow_leadership<M: Machine>(
+    group: GroupId,
+    raft: Raft<TypeConfig, Applier<M>>,
+    mut progress: watch::Receiver<Progress>,
+    sender: watch::Sender<Leadership>,
+) {
+    let mut server = raft.server_metrics();
+    loop {
+        let now = look(&raft, &server.borrow_watched().clone(), &progress);
+        let before = *sender.borrow();
+        if now != before {
+            sender.send_replace(now);
+            if now.role == Role::Leader && before.role != Role::Leader {
+                info!(%group, epoch = now.term.0, "became leader");
+            } else if before.role == Role::Leader && now.role != Role::Leader {
+                info!(%group, epoch = now.term.0, "lost leadership");
+            }
+        }
+        let leads = now.role == Role::Leader;
+        tokio::select! {
+            biased;
+            changed = server.changed() => if changed.is_err() { break },
+            // Until it is ready a leader waits for its own entry to be applied.
+            changed = progress.changed(), if leads && !now.ready => if changed.is_err() { break },
+            () = sleep(QUORUM_CHECK), if leads => {}
+        }
+    }
+    sender.send_modify(|now| {
+        now.role = Role::Follower;
+        now.ready = false;
+        now.leader = None;
+    });
+}
+
+fn look<M: Machine>(
+    raft: &Raft<TypeConfig, Applier<M>>,
+    server: &openraft::metrics::RaftServerMetrics<TypeConfig>,
+    progress: &watch::Receiver<Progress>,
+) -> Leadership {
+    let term = Term(server.vote.leader_id.term);
+    let role = match server.state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Follower | ServerState::Shutdown => Role::Follower,
+    };
+    let heard = || {
+        let acked = raft.metrics().borrow_watched().last_quorum_acked;
+        acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX)
+    };
+    let ready =
+        role == Role::Leader && progress.borrow().term() == Some(term) && heard();
+    Leadership { term, leader: server.current_leader, role, ready }
+}
+
+impl<M: Machine> Port for Replica<M> {
+    fn append(
+        &self,
+        input: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> {
+        self.raft.stream_append(input).boxed()
+    }
+
+    fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
+        let raft = self.raft.clone();
+        Box::pin(async move { raft.vote(request).map_err(|err| err.to_string()).await })
+    }
+
+    fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
+        let raft = self.raft.clone();
+        Box::pin(async move { raft.pre_vote(request).map_err(|err| err.to_string()).await })
+    }
+
+    fn transfer(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            let answer = raft.handle_transfer_leader(request).await.map_err(|err| err.to_string())?;
+            answer.map_err(|err| err.to_string())
+        })
+    }
+
+    fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>> {
+        let replica = self.clone();
+        Box::pin(async move { replica.take_over(from).await })
+    }
+
+    fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            let last = start.frontier.last.ok_or("start point of an empty log")?;
+            let members = membership::decode_stored(&mut &start.machine[..])
+                .map_err(|err| err.to_string())?;
+            let meta = SnapshotMeta { last_log_id: Some(log_id(last)), last_membership: members };
+            let snapshot = Snapshot { meta, snapshot: start };
+            let reply = raft.install_full_snapshot(vote, snapshot).await;
+            reply.map(|reply| reply.vote).map_err(|err| err.to_string())
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! openraft's log storage over one group's log and the node's vote journal.
+
+use std::fmt;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, RaftLogReader};
+use tidelog_log as log;
+use tidelog_log::{Log, VotesLog};
+use tidelog_types::{GroupId, LogIndex};
+use tokio::sync::oneshot;
+
+use super::entry;
+use crate::config::{Entry, LogId, TypeConfig, Vote, log_id, position, raft_vote, stored_vote};
+use crate::executor::{self, Executor};
+
+/// Bytes of entries in one replication message; one entry always passes.
+const REPLICATION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Entries handed to apply at a time, so that a restart does not list a whole log at once.
+const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The log storage of one group. Clones are readers of the same log.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    group: GroupId,
+    log: Arc<Log>,
+    votes: Arc<VotesLog>,
+    executor: Arc<dyn Executor>,
+}
+
+impl fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogStore").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+impl LogStore {
+    pub(crate) fn new(
+        group: GroupId,
+        log: Arc<Log>,
+        votes: Arc<VotesLog>,
+        executor: Arc<dyn Executor>,
+    ) -> Self {
+        Self { group, log, votes, executor }
+    }
+
+    /// Entries of `range` without bodies of records, as apply wants them; a prefix when many.
+    async fn heads(&self, range: Range<LogIndex>) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.log.in_memory(range.clone(), APPLY_BYTES_MAX) {
+            return entries.into_iter().map(entry::from_log).collect();
+        }
+        let log = Arc::clone(&self.log);
+        executor::run(&*self.executor, move || {
+            let entries = log.entries(range, APPLY_BYTES_MAX).map_err(io::Error::other)?;
+            entries.into_iter().map(entry::from_log).collect()
+        })
+        .await?
+    }
+
+    /// Entries of `range` with their bodies in memory, as replication sends them.
+    async fn whole(&self, range: Range<LogIndex>) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.log.in_memory(range.clone(), REPLICATION_BYTES_MAX) {
+            return entries.into_iter().map(entry::from_log).collect();
+        }
+        let log = Arc::clone(&self.log);
+        executor::run(&*self.executor, move || {
+            let entries = log.load(range, REPLICATION_BYTES_MAX).map_err(io::Error::other)?;
+            entries.into_iter().map(entry::from_log).collect()
+        })
+        .await?
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + fmt::Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let wanted = bounds(&range, self.log.frontier().last.map(|last| last.index));
+        let mut entries: Vec<Entry> = Vec::new();
+        while entries.len() < (wanted.end.0.saturating_sub(wanted.start.0)) as usize {
+            let from = wanted.start.plus(entries.len() as u64);
+            let more = self.heads(from..wanted.end).await?;
+            if more.is_empty() {
+                break;
+            }
+            entries.extend(more);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.whole(LogIndex(start)..LogIndex(end)).await
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.votes.get(self.group).and_then(|record| record.vote).and_then(|vote| raft_vote(&vote)))
+    }
+}
+
+/// The half-open range of indexes that `range` names, cut at the end of the log.
+fn bounds(range: &impl RangeBounds<u64>, last: Option<LogIndex>) -> Range<LogIndex> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start + 1,
+        Bound::Unbounded => 0,
+    };
+    let log_end = last.map_or(0, |last| last.0 + 1);
+    let end = match range.end_bound() {
+        Bound::Included(end) => end + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => log_end,
+    };
+    LogIndex(start)..LogIndex(end.min(log_end).max(start))
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let purged = self.log.purged().map(log_id);
+        let last = self.log.frontier().last.map(log_id);
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    /// Saves the vote after everything appended before it: openraft takes a vote's completion as
+    /// covering earlier appends (H12), so an unsynced one must never hide behind it.
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (done, flushed) = oneshot::channel();
+        self.log.after_flush(notify(done));
+        settled(flushed).await?;
+
+        let (done, saved) = oneshot::channel();
+        self.votes.save_vote(self.group, stored_vote(vote), notify(done));
+        settled(saved).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = committed {
+            self.votes.note_commit(self.group, position(&committed));
+        }
+        Ok(())
+    }
+
+    /// The saved commit or the last entry on disk, whichever is smaller: a commit can come from two
+    /// followers before this replica's own fsync, and openraft refuses one above its log.
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        let saved = self.votes.get(self.group).and_then(|record| record.commit);
+        let start = self.log.newest_start_position();
+        let last = self.log.frontier().last;
+        // A start point is written only once apply has passed it, so it is committed too.
+        let Some(commit) = saved.max(start).min(last) else { return Ok(None) };
+        let log = Arc::clone(&self.log);
+        let at = executor::run(&*self.executor, move || log.position_of(commit.index))
+            .await?
+            .map_err(io::Error::other)?;
+        Ok(at.map(log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries = entries.into_iter().map(entry::into_new).collect::<io::Result<Vec<_>>>()?;
+        let done: log::Done = Box::new(move |result| {
+            callback.io_completed(result.map_err(|err| io::Error::new(err.kind(), err)));
+        });
+        self.log.append(entries, done).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let log = Arc::clone(&self.log);
+        let last = last.map(|id| LogIndex(id.index));
+        executor::run(&*self.executor, move || log.truncate_after(last))
+            .await?
+            .map_err(io::Error::other)
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let log = Arc::clone(&self.log);
+        executor::run(&*self.executor, move || log.purge(LogIndex(upto.index)))
+            .await?
+            .map_err(io::Error::other)
+    }
+}
+
+fn notify(done: oneshot::Sender<Result<(), Arc<io::Error>>>) -> log::Done {
+    Box::new(move |result| {
+        // openraft drops the wait only when the group stops.
+        let _ = done.send(result);
+    })
+}
+
+async fn settled(done: oneshot::Receiver<Result<(), Arc<io::Error>>>) -> io::Result<()> {
+    match done.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(err)) => Err(io::Error::new(err.kind(), err)),
+        Err(_) => Err(io::Error::other("flusher stopped")),
+    }
+}

@@ -1,0 +1,144 @@
+//! The two machines that groups run, as the applier drives them.
+
+use std::io;
+use std::sync::Arc;
+
+use openraft::EntryPayload;
+use tidelog_state::{metadata, partition};
+use tidelog_types::{LogPosition, Offset, Term};
+use tokio::sync::watch;
+
+use super::applier::Machine;
+use crate::config::{Entry, Outcome, Proposal};
+
+/// What a partition's replica has applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The last applied entry.
+    pub applied: Option<LogPosition>,
+    /// End of the last applied entry: the first offset that no consumer may see.
+    pub high_watermark: Offset,
+    /// First offset that may be read.
+    pub log_start: Offset,
+}
+
+impl Progress {
+    /// The term of the last applied entry.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        self.applied.map(|applied| applied.term)
+    }
+}
+
+/// A partition's machine, with its progress made visible.
+#[derive(Debug)]
+pub(crate) struct PartitionMachine {
+    pub(crate) state: partition::Machine,
+    progress: watch::Sender<Progress>,
+}
+
+impl PartitionMachine {
+    pub(crate) fn new(progress: watch::Sender<Progress>) -> Self {
+        Self { state: partition::Machine::new(), progress }
+    }
+}
+
+impl Machine for PartitionMachine {
+    fn apply(&mut self, entry: &Entry) -> io::Result<Outcome> {
+        let event = match &entry.payload {
+            EntryPayload::Blank => partition::Event::Blank,
+            EntryPayload::Membership(_) => partition::Event::Membership,
+            EntryPayload::Normal(Proposal::Command { append_time, body }) => {
+                partition::Event::Command {
+                    append_time: *append_time,
+                    command: partition::Command::decode(body).map_err(io::Error::other)?,
+                }
+            }
+            EntryPayload::Normal(Proposal::Records(records)) => {
+                let header = entry.header.as_ref().expect("an applied entry came out of the log");
+                partition::Event::Records {
+                    ordinal: header.ordinal,
+                    base_offset: header.base_offset,
+                    void: header.void,
+                    append_time: header.append_time,
+                    batches: &records.batches,
+                }
+            }
+        };
+        Ok(Outcome::Partition(self.state.apply(entry.position(), event)))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.state.encode()
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.state = partition::Machine::decode(bytes).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let progress = Progress {
+            applied: self.state.applied(),
+            high_watermark: self.state.high_watermark(),
+            log_start: self.state.log_start(),
+        };
+        self.progress.send_replace(progress);
+    }
+
+    fn retained_from(&self) -> Option<Offset> {
+        Some(self.state.log_start())
+    }
+}
+
+/// The metadata group's machine; every run of entries publishes a copy of it.
+#[derive(Debug)]
+pub(crate) struct MetadataMachine {
+    state: metadata::Machine,
+    changed: bool,
+    published: watch::Sender<Arc<metadata::Machine>>,
+    progress: watch::Sender<Progress>,
+}
+
+impl MetadataMachine {
+    pub(crate) fn new(
+        published: watch::Sender<Arc<metadata::Machine>>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self { state: metadata::Machine::new(), changed: true, published, progress }
+    }
+}
+
+impl Machine for MetadataMachine {
+    fn apply(&mut self, entry: &Entry) -> io::Result<Outcome> {
+        let EntryPayload::Normal(Proposal::Command { append_time, body }) = &entry.payload else {
+            self.state.pass(entry.position());
+            return Ok(Outcome::None);
+        };
+        let command = metadata::Command::decode(body).map_err(io::Error::other)?;
+        let applied = self.state.apply(entry.position(), &command, *append_time);
+        self.changed |= !applied.changes.is_empty() || applied.reply.is_ok();
+        Ok(Outcome::Metadata(applied.reply))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.state.encode()
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.state = metadata::Machine::decode(bytes).map_err(io::Error::other)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.published.send_replace(Arc::new(self.state.clone()));
+        }
+        self.progress.send_replace(Progress { applied: self.state.applied(), ..Progress::default() });
+    }
+
+    fn retained_from(&self) -> Option<Offset> {
+        None
+    }
+}

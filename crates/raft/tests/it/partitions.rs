@@ -1,0 +1,123 @@
+//! A partition over three nodes: acks, kills, restarts, transfers, snapshots.
+
+use std::time::Duration;
+
+use tidelog_raft::PartitionConfig;
+use tidelog_types::Offset;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::{Cluster, PATIENCE};
+
+fn text(n: usize) -> String {
+    format!("record {n}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acked_records_are_read_on_every_replica_in_order() {
+    let cluster = Cluster::start(3, PartitionConfig::default()).await;
+    let mut sent = Vec::new();
+    for sequence in 0..50 {
+        let records: Vec<String> = (0..3).map(|n| text(sequence * 3 + n)).collect();
+        let base = cluster.produce(sent.len() as i32, &records).await;
+        assert_eq!(base, Offset(sent.len() as u64));
+        sent.extend(records);
+    }
+    for id in cluster.ids() {
+        assert_eq!(cluster.read(id, Offset(150)).await, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_leaders_cost_no_acked_record_and_no_duplicate() {
+    let mut cluster = Cluster::start(3, PartitionConfig::default()).await;
+    let mut sent = Vec::new();
+    for round in 0..4 {
+        for _ in 0..20 {
+            let record = text(sent.len());
+            cluster.produce(sent.len() as i32, std::slice::from_ref(&record)).await;
+            sent.push(record);
+        }
+        let leader = cluster.leader().await;
+        let killed = Instant::now();
+        cluster.kill(leader).await;
+        let record = text(sent.len());
+        cluster.produce(sent.len() as i32, std::slice::from_ref(&record)).await;
+        sent.push(record);
+        println!("round {round}: first ack {:?} after the kill", killed.elapsed());
+        cluster.restart(leader).await;
+    }
+    let end = Offset(sent.len() as u64);
+    for id in cluster.ids() {
+        assert_eq!(cluster.read(id, end).await, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_acked_survives_a_stop_of_all_nodes() {
+    let mut cluster = Cluster::start(3, PartitionConfig::default()).await;
+    let sent: Vec<String> = (0..40).map(text).collect();
+    for (n, record) in sent.iter().enumerate() {
+        cluster.produce(n as i32, std::slice::from_ref(record)).await;
+    }
+    let ids = cluster.ids();
+    for id in &ids {
+        cluster.kill(*id).await;
+    }
+    for id in &ids {
+        cluster.restart(*id).await;
+    }
+    cluster.leader().await;
+    let record = text(40);
+    let base = cluster.produce(40, std::slice::from_ref(&record)).await;
+    assert_eq!(base, Offset(40), "the producer's sequence is known after the restart");
+    for id in ids {
+        assert_eq!(cluster.read(id, Offset(41)).await.len(), 41);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_on_request_and_writes_go_on() {
+    let cluster = Cluster::start(3, PartitionConfig::default()).await;
+    let mut sequence = 0;
+    for _ in 0..3 {
+        let leader = cluster.leader().await;
+        let to = *cluster.ids().iter().find(|id| **id != leader).unwrap();
+        cluster.produce(sequence, &[text(sequence as usize)]).await;
+        sequence += 1;
+        let moved = cluster.running[&leader].partition.transfer_leader(to);
+        timeout(PATIENCE, moved).await.unwrap().unwrap();
+        cluster.produce(sequence, &[text(sequence as usize)]).await;
+        sequence += 1;
+    }
+    for id in cluster.ids() {
+        assert_eq!(cluster.read(id, Offset(6)).await.len(), 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn follower_behind_the_log_start_gets_a_start_point_and_what_is_retained() {
+    let config = PartitionConfig { segment_bytes: 16 * 1024, ..PartitionConfig::default() };
+    let mut cluster = Cluster::start(3, config).await;
+    let leader = cluster.leader().await;
+    let behind = *cluster.ids().iter().find(|id| **id != leader).unwrap();
+    cluster.kill(behind).await;
+    let big = "x".repeat(1000);
+    for sequence in 0..200 {
+        cluster.produce(sequence, std::slice::from_ref(&big)).await;
+    }
+    let leader = cluster.leader().await;
+    let partition = cluster.running[&leader].partition.clone();
+    partition.trim(Offset(150)).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while partition.raft_status().purged.is_none() {
+        assert!(Instant::now() < deadline, "nothing was purged");
+        cluster.running[&leader].node.clean_now().await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    cluster.restart(behind).await;
+    let mut view = cluster.running[&behind].partition.view();
+    let caught_up = view.wait_for(|view| view.readable >= Offset(200));
+    timeout(PATIENCE, caught_up).await.unwrap().unwrap();
+    let read = cluster.running[&behind].partition.read(Offset(150), 1 << 20).await.unwrap();
+    assert_eq!(read.next, Offset(200));
+}
