@@ -77,7 +77,7 @@ impl<M: Machine> Applier<M> {
         self.machine.restore(rest)?;
         self.machine.publish();
         self.applied = start.frontier.last;
-        self.frontier = start.frontier.clone();
+        self.frontier = start.frontier;
         Ok(())
     }
 
@@ -95,8 +95,9 @@ impl<M: Machine> Applier<M> {
         let at = entry.position();
         if self.log.starts_at(at.index) {
             let machine = self.encode();
-            let frontier = self.frontier.clone();
-            self.log.put_start(StartPoint { index: at.index, frontier, machine });
+            let frontier = self.frontier;
+            let start = StartPoint { index: at.index, frontier, machine };
+            self.log.put_start(start).map_err(io::Error::other)?;
         }
         if let EntryPayload::Membership(members) = &entry.payload {
             self.membership = StoredMembership::new(Some(entry.log_id()), members.clone());
