@@ -1,8 +1,8 @@
 //! Entries of the log, on their way in and on their way out.
 
-use crate::info::Info;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tidelog_types::batch::Info;
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
 use crate::error::Error;

@@ -29,22 +29,20 @@
 //! covers the entry before, this entry and, through the part table, every byte of the body that
 //! does not follow from those (a batch's base offset, epoch and length do).
 
+use std::fmt;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tidelog_types::batch::{self, CRC_FROM, Info};
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
 use crate::entry::{Header, Kind};
-use crate::info::Info;
 use crate::wire::Reader;
 
 /// The bytes of an envelope without its part table.
-pub(crate) const FIXED_BYTES: usize = 80;
+pub(crate) const ENVELOPE_BYTES_MIN: usize = 80;
 /// The bytes of a part's place in the table.
 pub(crate) const PART_BYTES: usize = 8;
-/// The bytes of a batch that the envelope's CRC covers: up to and with its own CRC.
-pub(crate) const HEAD_BYTES: usize = 21;
-/// The bytes of a batch that are stamped: base offset, length, leader epoch.
-pub(crate) const STAMP_BYTES: usize = 16;
 /// Envelopes begin at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
 
@@ -76,11 +74,11 @@ pub(crate) struct Extent {
 impl Extent {
     /// Looks at the first bytes of what may be an entry.
     pub(crate) fn peek(fixed: &[u8]) -> Option<Self> {
-        let fixed = fixed.get(..FIXED_BYTES)?;
+        let fixed = fixed.get(..ENVELOPE_BYTES_MIN)?;
         let parts = u16::from_be_bytes([fixed[10], fixed[11]]);
         let body = u32::from_be_bytes([fixed[76], fixed[77], fixed[78], fixed[79]]);
         (fixed[..4] == MAGIC).then(|| Self {
-            envelope_bytes: FIXED_BYTES + usize::from(parts) * PART_BYTES,
+            envelope_bytes: ENVELOPE_BYTES_MIN + usize::from(parts) * PART_BYTES,
             body_bytes: body as usize,
         })
     }
@@ -99,7 +97,7 @@ impl Extent {
 /// The bytes that an entry takes in a segment, padding included.
 pub(crate) const fn entry_bytes(header: &Header, parts: usize) -> u64 {
     let extent = Extent {
-        envelope_bytes: FIXED_BYTES + parts * PART_BYTES,
+        envelope_bytes: ENVELOPE_BYTES_MIN + parts * PART_BYTES,
         body_bytes: header.body_bytes as usize,
     };
     extent.padded()
@@ -183,6 +181,17 @@ pub(crate) enum Flaw {
     NewerKind(u8),
 }
 
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(reason) => f.write_str(reason),
+            Self::NewerKind(kind) => {
+                write!(f, "entry of kind {kind}, which this version does not know")
+            }
+        }
+    }
+}
+
 impl Envelope {
     /// Reads an envelope and checks its CRC. `entry` holds it and at least the heads of its batches,
     /// `rest` of the body may be cut short.
@@ -220,8 +229,7 @@ impl Envelope {
         if kind_number == Kind::Records as u8 {
             let mut start = 0;
             for part in &parts {
-                let head =
-                    body.get(start..start + HEAD_BYTES).ok_or(Flaw::Bad("head cut short"))?;
+                let head = body.get(start..start + CRC_FROM).ok_or(Flaw::Bad("head cut short"))?;
                 heads.push(head);
                 start += part.bytes as usize;
             }
@@ -258,7 +266,10 @@ impl Envelope {
             let bytes = body.slice(start..start + part.bytes as usize);
             start += part.bytes as usize;
             let intact = match self.header.kind {
-                Kind::Records => batch_crc_matches(&bytes) && batch_crc(&bytes) == part.crc,
+                Kind::Records => {
+                    batch::verify_crc(&bytes).is_ok()
+                        && Info::read(&bytes).is_ok_and(|info| info.crc == part.crc)
+                }
                 _ => crc32c::crc32c(&bytes) == part.crc,
             };
             if !intact {
@@ -272,25 +283,17 @@ impl Envelope {
 
 /// Checks that a part is one whole batch, as far as its head tells.
 pub(crate) fn inspect_batch(part: &Bytes) -> Result<Info, String> {
-    Info::parse(part)
+    let info = Info::read(part).map_err(|err| err.to_string())?;
+    if info.bytes as usize != part.len() {
+        return Err(format!("batch of {} bytes in a part of {}", info.bytes, part.len()));
+    }
+    Ok(info)
 }
 
-/// The CRC in a batch's head. The part was inspected.
-pub(crate) fn batch_crc(part: &[u8]) -> u32 {
-    u32::from_be_bytes([part[17], part[18], part[19], part[20]])
-}
-
-/// Whether a batch is what its CRC says.
-pub(crate) fn batch_crc_matches(part: &[u8]) -> bool {
-    part.get(HEAD_BYTES..).is_some_and(|covered| crc32c::crc32c(covered) == batch_crc(part))
-}
-
-/// The first bytes of a batch with base offset and leader epoch stamped. Both lie before what the
-/// batch's CRC covers.
-pub(crate) fn stamped_head(part: &[u8], base_offset: Offset, term: Term) -> [u8; STAMP_BYTES] {
-    let mut head = [0; STAMP_BYTES];
-    head[..8].copy_from_slice(&base_offset.to_wire().to_be_bytes());
-    head[8..12].copy_from_slice(&part[8..12]);
-    head[12..].copy_from_slice(&term.to_leader_epoch().to_be_bytes());
+/// The first bytes of a batch, up to and with its CRC, with base offset and epoch stamped.
+pub(crate) fn stamped_head(part: &[u8], base_offset: Offset, term: Term) -> [u8; CRC_FROM] {
+    let mut head = [0; CRC_FROM];
+    head.copy_from_slice(&part[..CRC_FROM]);
+    batch::stamp_in_place(&mut head, base_offset, term.to_leader_epoch());
     head
 }

@@ -1,8 +1,8 @@
 //! What a log prefix determines, and the one place where the next entry's place is derived.
 
-use crate::info::Info;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tidelog_types::batch::{self, Info};
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
 use crate::entry::{Header, Kind, NewEntry};
@@ -161,14 +161,13 @@ impl Inspected {
             let bytes = u32::try_from(part.len()).map_err(|_| "part over 4 GiB".to_owned())?;
             let crc = if kind == Kind::Records {
                 let info = envelope::inspect_batch(part)?;
-                if verify && !envelope::batch_crc_matches(part) {
-                    return Err("batch fails its CRC".to_owned());
+                if verify {
+                    batch::verify_crc(part).map_err(|err| err.to_string())?;
                 }
-                let records = info.count;
                 inspected.records =
-                    inspected.records.checked_add(records).ok_or("too many records")?;
+                    inspected.records.checked_add(info.count).ok_or("too many records")?;
                 inspected.batches.push(info);
-                envelope::batch_crc(part)
+                info.crc
             } else {
                 crc32c::crc32c(part)
             };
@@ -193,9 +192,7 @@ fn stamped(header: &Header, batches: &[Info]) -> SmallVec<[Info; 1]> {
     batches
         .iter()
         .map(|info| {
-            let mut info = info.clone();
-            info.base_offset = base;
-            info.leader_epoch = header.position.term.to_leader_epoch();
+            let info = Info { base_offset: base, ..*info };
             if !header.void {
                 base = base.plus(u64::from(info.count));
             }

@@ -34,7 +34,7 @@ const HEADER_BYTES: usize = 24 + FRONTIER_BYTES;
 
 /// Why bytes are no start point.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedStart {
     /// Written by a newer version.
     #[error("start point has format {0}, this version reads up to {FORMAT}")]
     NewerFormat(u32),
@@ -65,26 +65,26 @@ impl StartPoint {
     }
 
     /// Reads what [`StartPoint::encode`] wrote.
-    pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, MalformedStart> {
         let mut reader = Reader::new(bytes);
         if &reader.array::<8>() != MAGIC {
-            return Err(Malformed::Damaged("wrong magic"));
+            return Err(MalformedStart::Damaged("wrong magic"));
         }
         let format = reader.u32();
         if format > FORMAT {
-            return Err(Malformed::NewerFormat(format));
+            return Err(MalformedStart::NewerFormat(format));
         }
         let crc = reader.u32();
         if crc32c::crc32c(reader.rest()) != crc {
-            return Err(Malformed::Damaged("CRC mismatch"));
+            return Err(MalformedStart::Damaged("CRC mismatch"));
         }
         let index = LogIndex(reader.u64());
         let frontier = Frontier::decode(&mut reader);
         if reader.overrun() {
-            return Err(Malformed::Damaged("too short"));
+            return Err(MalformedStart::Damaged("too short"));
         }
         if frontier.next_index() != index {
-            return Err(Malformed::Damaged("frontier does not end at its index"));
+            return Err(MalformedStart::Damaged("frontier does not end at its index"));
         }
         Ok(Self { index, frontier, machine: bytes.slice(HEADER_BYTES..) })
     }
@@ -130,6 +130,6 @@ mod tests {
     fn newer_format_is_named() {
         let mut bytes = sample().encode().to_vec();
         bytes[11] = 9;
-        assert_eq!(StartPoint::decode(&bytes.into()), Err(Malformed::NewerFormat(9)));
+        assert_eq!(StartPoint::decode(&bytes.into()), Err(MalformedStart::NewerFormat(9)));
     }
 }

@@ -1,16 +1,363 @@
-//! Segments: files of entries.
+//! Segments: files of entries, in the order of the log.
 
-use bytes::Bytes;
+mod head;
+mod index;
+mod scan;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
+use tidelog_types::{LogIndex, Offset, Timestamp};
 
+pub(crate) use head::{Head, HeadError};
+pub(crate) use index::Index;
+pub(crate) use scan::{ScanError, Scanned, Scanner, find_behind};
+
+use crate::disk::{Disk, File, Open};
+use crate::entry::Header;
+use crate::envelope::{ENVELOPE_BYTES_MIN, Envelope};
 use crate::error::Error;
+
+/// How much of a segment is read at a time where no caller says how much it wants.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A segment whose file exists and has its head on stable storage.
+///
+/// The file and the index points of a closed segment are loaded when they are needed and let go
+/// again, so that a long log costs neither handles nor memory.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    disk: Arc<dyn Disk>,
+    /// The `.log` file.
+    pub(crate) path: PathBuf,
+    /// What the file says of itself.
+    pub(crate) head: Head,
+    /// While the segment takes entries.
+    writer: Mutex<Option<Arc<dyn File>>>,
+    file: Mutex<Option<Arc<dyn File>>>,
+    index: Mutex<Option<Index>>,
+    /// The newest record timestamp, once it was looked up in a closed segment.
+    newest: Mutex<Option<Option<Timestamp>>>,
+    /// The bytes of the file that hold entries on stable storage.
+    end: AtomicU64,
+    /// How often the segment was cut: a slice of before may hold other bytes now.
+    cuts: AtomicU64,
+    /// The file is gone, or is another log's now.
+    dead: AtomicBool,
+    /// The start point is on disk, or none is needed.
+    started: AtomicBool,
+}
+
+impl Segment {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        head: Head,
+        writer: Option<Arc<dyn File>>,
+        end: u64,
+    ) -> Self {
+        let index = writer.is_some().then(Index::default);
+        Self {
+            disk,
+            path,
+            head,
+            writer: Mutex::new(writer),
+            file: Mutex::default(),
+            index: Mutex::new(index),
+            newest: Mutex::default(),
+            end: AtomicU64::new(end),
+            cuts: AtomicU64::new(0),
+            dead: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes the file of a new segment: nothing is written behind the head before file and name are
+    /// durable, so a file with entries and a bad head is damaged, never torn.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, path: PathBuf, head: Head) -> io::Result<Self> {
+        let dir = path.parent().ok_or_else(|| io::Error::other("segment without a directory"))?;
+        let file = disk.open(&path, Open::Create)?;
+        file.write_at(&[io::IoSlice::new(&head.encode())], 0)?;
+        file.sync_all()?;
+        disk.sync_dir(dir)?;
+        Ok(Self::new(Arc::clone(disk), path, head, Some(file), Head::BYTES as u64))
+    }
+
+    pub(crate) fn first_index(&self) -> LogIndex {
+        self.head.frontier.next_index()
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.head.frontier.next_offset
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The file beside this one with another extension.
+    pub(crate) fn beside(&self, extension: &str) -> PathBuf {
+        self.path.with_extension(extension)
+    }
+
+    /// The file, opened to read if need be. May block.
+    pub(crate) fn file(&self) -> Result<Arc<dyn File>, Error> {
+        for held in [&self.writer, &self.file] {
+            if let Some(file) = &*lock(held) {
+                return Ok(Arc::clone(file));
+            }
+        }
+        // Not under the lock: two readers may both open it, and one handle is dropped.
+        let opened = self.disk.open(&self.path, Open::Read);
+        self.alive()?;
+        let file = opened.map_err(Error::io("open segment", &self.path))?;
+        *lock(&self.file) = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The file, open to write. The flush lock is held.
+    pub(crate) fn writer(&self) -> io::Result<Arc<dyn File>> {
+        if let Some(file) = &*lock(&self.writer) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.disk.open(&self.path, Open::Write)?;
+        *lock(&self.writer) = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The segment takes no more entries.
+    pub(crate) fn close(&self) {
+        let file = lock(&self.writer).take();
+        *lock(&self.file) = file;
+    }
+
+    /// Lets go of file and index points, which are loaded again when needed.
+    pub(crate) fn release(&self) {
+        if lock(&self.writer).is_some() {
+            return;
+        }
+        *lock(&self.file) = None;
+        *lock(&self.index) = None;
+    }
+
+    /// Looks something up in the index points, loading or rebuilding them first. May block.
+    pub(crate) fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T, Error> {
+        if let Some(index) = &*lock(&self.index) {
+            return Ok(look(index));
+        }
+        let index = self.load_index()?;
+        let found = look(&index);
+        *lock(&self.index) = Some(index);
+        Ok(found)
+    }
+
+    /// Changes the index points of the segment that takes entries.
+    pub(crate) fn set_index(&self, index: Index) {
+        *lock(&self.index) = Some(index);
+    }
+
+    /// Notes entries that are on stable storage now.
+    pub(crate) fn extend<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a Header, Option<Timestamp>, u64)>,
+        every_bytes: u64,
+        end: u64,
+    ) {
+        if let Some(index) = &mut *lock(&self.index) {
+            for (header, max_timestamp, position) in entries {
+                index.note(header, max_timestamp, position, every_bytes);
+            }
+        }
+        self.end.store(end, Ordering::Release);
+    }
+
+    fn load_index(&self) -> Result<Index, Error> {
+        let path = self.beside("idx");
+        let stored = match crate::disk::read_all(&*self.disk, &path) {
+            Ok(bytes) => Index::decode(&bytes, self.head.generation, self.end()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+            Err(err) => return Err(Error::io("read index", path)(err)),
+        };
+        match stored {
+            Some(index) => Ok(index),
+            // Damaged, missing or of an earlier length: only a short cut, so it is derived again.
+            None => self.rebuild_index(),
+        }
+    }
+
+    fn rebuild_index(&self) -> Result<Index, Error> {
+        let mut index = Index::default();
+        let mut scanner = self.scan(Head::BYTES as u64, 1024 * 1024)?;
+        while let Some(entry) = self.next(&mut scanner)? {
+            index.note(
+                &entry.envelope.header,
+                entry.max_timestamp(),
+                entry.position,
+                crate::segment::index::REBUILD_EVERY_BYTES,
+            );
+        }
+        Ok(index)
+    }
+
+    /// Writes the index points of a segment that was closed. Not synced: it can be rebuilt.
+    pub(crate) fn write_index(&self) -> io::Result<()> {
+        let Some(bytes) =
+            lock(&self.index).as_ref().map(|i| i.encode(self.head.generation, self.end()))
+        else {
+            return Ok(());
+        };
+        let path = self.beside("idx");
+        if crate::disk::exists(&*self.disk, &path)? {
+            self.disk.remove_file(&path)?;
+        }
+        let file = self.disk.open(&path, Open::Create)?;
+        file.write_at(&[io::IoSlice::new(&bytes)], 0)
+    }
+
+    /// A scan of the entries from `position` on, `chunk` bytes at a time. May block.
+    pub(crate) fn scan(&self, position: u64, chunk: usize) -> Result<Scanner, Error> {
+        Ok(Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk))
+    }
+
+    /// The next entry of a scan of this segment.
+    pub(crate) fn next(&self, scanner: &mut Scanner) -> Result<Option<Scanned>, Error> {
+        let cuts = self.cuts.load(Ordering::Acquire);
+        match scanner.next() {
+            Ok(entry) => Ok(entry),
+            Err(err) => {
+                self.alive()?;
+                if cuts != self.cuts.load(Ordering::Acquire) {
+                    return Err(Error::Gone { index: self.first_index() });
+                }
+                Err(match err {
+                    ScanError::Io(err) => Error::io("read segment", &self.path)(err),
+                    ScanError::Flaw(position, flaw) => self.corrupt(position, flaw.to_string()),
+                })
+            }
+        }
+    }
+
+    pub(crate) fn corrupt(&self, position: u64, reason: String) -> Error {
+        Error::Corrupt { path: self.path.clone(), position, reason }
+    }
+
+    /// Declares the file gone: whoever still holds a slice of it is told so.
+    pub(crate) fn kill(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.close();
+        self.release();
+    }
+
+    /// Declares everything from `end` on gone.
+    pub(crate) fn cut(&self, end: u64) {
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+        self.end.store(end, Ordering::Release);
+        *lock(&self.newest) = None;
+    }
+
+    /// The newest record timestamp of the segment; of a closed one only the head of the index file
+    /// is read. May block.
+    pub(crate) fn newest(&self) -> Result<Option<Timestamp>, Error> {
+        if let Some(index) = &*lock(&self.index) {
+            return Ok(index.newest());
+        }
+        if let Some(newest) = *lock(&self.newest) {
+            return Ok(newest);
+        }
+        let newest = match self.read_newest()? {
+            Some(newest) => newest,
+            None => self.with_index(Index::newest)?,
+        };
+        *lock(&self.newest) = Some(newest);
+        Ok(newest)
+    }
+
+    fn read_newest(&self) -> Result<Option<Option<Timestamp>>, Error> {
+        let path = self.beside("idx");
+        let file = match self.disk.open(&path, Open::Read) {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(Error::io("open index", path)(err)),
+        };
+        let mut head = [0; Index::HEAD_BYTES];
+        file.read_at(&mut head, 0).map_err(Error::io("read index", path))?;
+        Ok(Index::decode_newest(&head, self.head.generation, self.end()))
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if self.dead.load(Ordering::Acquire) {
+            return Err(Error::Gone { index: self.first_index() });
+        }
+        Ok(())
+    }
+}
 
 /// The body of an entry that lies in a segment.
 #[derive(Clone, Debug)]
-pub struct SegmentSlice {}
+pub struct SegmentSlice {
+    segment: Arc<Segment>,
+    cuts: u64,
+    position: u64,
+    bytes: usize,
+    header: Header,
+}
 
 impl SegmentSlice {
-    pub(crate) fn load(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
-        todo!()
+    pub(crate) fn new(segment: &Arc<Segment>, entry: &Scanned) -> Self {
+        Self {
+            segment: Arc::clone(segment),
+            cuts: segment.cuts.load(Ordering::Acquire),
+            position: entry.position,
+            bytes: ENVELOPE_BYTES_MIN
+                + entry.envelope.parts.len() * crate::envelope::PART_BYTES
+                + entry.envelope.header.body_bytes as usize,
+            header: entry.envelope.header,
+        }
     }
+
+    pub(crate) fn load(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
+        let loaded = self.read();
+        // Whatever was read, it counts only if nothing was cut meanwhile.
+        if self.segment.dead.load(Ordering::Acquire)
+            || self.segment.cuts.load(Ordering::Acquire) != self.cuts
+        {
+            return Err(Error::Gone { index: self.header.position.index });
+        }
+        loaded
+    }
+
+    fn read(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
+        let mut bytes = BytesMut::zeroed(self.bytes);
+        let read = self
+            .segment
+            .file()?
+            .read_at(&mut bytes, self.position)
+            .map_err(Error::io("read segment", &self.segment.path))?;
+        bytes.truncate(read);
+        let bytes = bytes.freeze();
+        let corrupt = |reason: String| self.segment.corrupt(self.position, reason);
+        let envelope = Envelope::decode(&bytes, self.segment.head.generation)
+            .map_err(|flaw| corrupt(flaw.to_string()))?;
+        if envelope.header != self.header {
+            return Err(corrupt("another entry".to_owned()));
+        }
+        let body = bytes.slice(bytes.len() - self.header.body_bytes as usize..);
+        envelope.check_body(&body).map_err(|flaw| corrupt(flaw.to_string()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under a lock of a segment")
 }

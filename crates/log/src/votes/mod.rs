@@ -1,109 +1,308 @@
 //! The node's votes, commits and durable marks, in one file with group commit.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod file;
+mod record;
 
-use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId};
 
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::flusher::Flusher;
+use crate::flusher::{FlushJob, Flusher};
 use crate::log::Done;
 use crate::stats::Stats;
+use file::VotesFile;
+pub use record::{GroupRecord, Vote};
 
-/// A Raft vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vote {
-    /// The term.
-    pub term: Term,
-    /// For whom.
-    pub node: Option<NodeId>,
-    /// Whether a quorum granted it.
-    pub committed: bool,
+/// The votes of a node: what Raft must never forget, of all its groups.
+///
+/// Invariants:
+/// - A vote never goes back, in memory or over a restart.
+/// - A mark on disk is never above what is on stable storage in its group's log.
+/// - A completion is called after the fsync that covers its record.
+pub struct VotesLog {
+    me: Weak<Self>,
+    flusher: Arc<dyn Flusher>,
+    stats: Arc<Stats>,
+    state: Mutex<State>,
+    /// The flush lock.
+    file: Mutex<VotesFile>,
+    queued: AtomicBool,
 }
 
-/// What the node remembers of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupRecord {
-    /// The last vote.
-    pub vote: Option<Vote>,
-    /// A position that is known to be committed: a hint, it may be above the log after a crash.
-    pub commit: Option<LogPosition>,
-    /// The durable mark: every entry *below* this index is on stable storage. It lags behind.
-    pub mark: LogIndex,
-    /// Whether the group was deleted here. Its vote is kept.
-    pub deleted: bool,
+#[derive(Default)]
+struct State {
+    groups: BTreeMap<GroupId, GroupRecord>,
+    /// Groups whose record on disk is not the newest.
+    dirty: BTreeSet<GroupId>,
+    done: Vec<Done>,
+    /// A change that must not be forgotten is among the dirty ones.
+    urgent: bool,
+    /// Something to vouch for the last flush is wanted.
+    seal: bool,
+    poison: Option<Arc<io::Error>>,
 }
 
-/// The votes of a node.
-#[derive(Debug)]
-pub struct VotesLog {}
+impl fmt::Debug for VotesLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VotesLog").field("groups", &self.state().groups.len()).finish()
+    }
+}
 
 impl VotesLog {
     /// Opens the votes at `path`, or creates them when the file is not there. Blocks.
+    ///
+    /// Errors: [`OpenError::Corrupt`] when a record is damaged that was on stable storage, which is
+    /// a forgotten vote: the node must come back as another incarnation. [`OpenError::Foreign`] when
+    /// the file is another node's.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: PathBuf,
         flusher: Arc<dyn Flusher>,
         node: NodeId,
     ) -> Result<Arc<Self>, OpenError> {
-        let _ = (disk, path, flusher, node);
-        todo!()
+        let (file, groups) = VotesFile::open(disk, path, node)?;
+        Ok(Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            flusher,
+            stats: Arc::default(),
+            state: Mutex::new(State { groups, ..State::default() }),
+            file: Mutex::new(file),
+            queued: AtomicBool::new(false),
+        }))
     }
 
     /// What is remembered of a group; also what is not on disk yet.
     #[must_use]
     pub fn get(&self, group: GroupId) -> Option<GroupRecord> {
-        let _ = group;
-        todo!()
+        self.state().groups.get(&group).copied()
     }
 
-    /// All groups, deleted ones included.
+    /// All groups, deleted ones included, in their order.
     #[must_use]
     pub fn groups(&self) -> Vec<(GroupId, GroupRecord)> {
-        todo!()
+        self.state().groups.iter().map(|(group, record)| (*group, *record)).collect()
     }
 
     /// Begins to remember a group; one that was deleted keeps its vote. [`Log::create`](crate::Log::create)
     /// does this itself.
     pub fn create(&self, group: GroupId, done: Done) {
-        let _ = (group, done);
-        todo!()
+        self.change(done, |state| {
+            state.create(group, LogIndex::ZERO);
+            Ok(())
+        });
     }
 
     /// Marks a group as deleted. [`Log::delete`](crate::Log::delete) does this itself.
     pub fn delete(&self, group: GroupId, done: Done) {
-        let _ = (group, done);
-        todo!()
+        self.change(done, |state| state.update(group, |record| record.deleted = true));
     }
 
     /// Saves a vote. `done` is called after the fsync, or with an error: unknown group, a vote that
-    /// goes back, or a poisoned file.
+    /// goes back (`InvalidInput`), or a poisoned file.
     pub fn save_vote(&self, group: GroupId, vote: Vote, done: Done) {
-        let _ = (group, vote, done);
-        todo!()
+        self.change(done, |state| {
+            let record = state.groups.get(&group).copied().unwrap_or_default();
+            if record.vote.is_some_and(|old| !vote.may_replace(&old)) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("vote {vote:?} of group {group} would take back {:?}", record.vote),
+                ));
+            }
+            state.update(group, |record| record.vote = Some(vote))
+        });
     }
 
-    /// Notes a commit, in memory; written with the next flush or [`VotesLog::tick`].
+    /// Notes a commit, in memory; written with the next flush or [`VotesLog::tick`]. Losing it only
+    /// delays a recovery.
     pub fn note_commit(&self, group: GroupId, commit: LogPosition) {
-        let _ = (group, commit);
-        todo!()
+        self.state().note(group, |record| {
+            let newer = record.commit.is_none_or(|old| old < commit);
+            if newer {
+                record.commit = Some(commit);
+            }
+            newer
+        });
     }
 
     /// Raises a durable mark, in memory; written with the next flush or [`VotesLog::tick`].
+    ///
+    /// Everything of the group's log below `mark` must be on stable storage.
     pub fn raise_mark(&self, group: GroupId, mark: LogIndex) {
-        let _ = (group, mark);
-        todo!()
+        self.state().note(group, |record| {
+            let higher = record.mark < mark;
+            record.mark = record.mark.max(mark);
+            higher
+        });
     }
 
-    /// Writes what was only noted. Call it about once a second, and before a planned stop.
+    /// Lowers a durable mark, durably. Blocks; flushes on the caller's thread.
+    pub fn lower_mark(&self, group: GroupId, mark: LogIndex) -> io::Result<()> {
+        let lowered = {
+            let mut state = self.state();
+            let lowered = state.note(group, |record| {
+                let lower = record.mark > mark;
+                record.mark = record.mark.min(mark);
+                lower
+            });
+            state.urgent |= lowered;
+            lowered
+        };
+        // The mark on disk is never above the one in memory, so without a change there is no write.
+        if lowered { self.settle() } else { self.poisoned().map_or(Ok(()), |err| Err(as_io(&err))) }
+    }
+
+    /// Writes what was only noted, and vouches for the last votes: from then on damage to them is
+    /// told from a torn write. Call it about once a second, and before a planned stop.
     pub fn tick(&self) {
-        todo!()
+        self.state().seal = true;
+        self.submit();
     }
 
     /// The node's counters.
     #[must_use]
-    pub fn stats(&self) -> &Arc<Stats> {
-        todo!()
+    pub const fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
+
+    /// The failure that poisoned the votes, if one did.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<Arc<io::Error>> {
+        self.state().poison.clone()
+    }
+
+    /// [`VotesLog::create`] at once, on the caller's thread.
+    pub(crate) fn create_now(&self, group: GroupId, mark: LogIndex) -> io::Result<()> {
+        self.state().create(group, mark);
+        self.settle()
+    }
+
+    /// [`VotesLog::delete`] at once, on the caller's thread.
+    pub(crate) fn delete_now(&self, group: GroupId) -> io::Result<()> {
+        self.state().update(group, |record| record.deleted = true)?;
+        self.settle()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under the lock of the votes")
+    }
+
+    fn change(&self, done: Done, change: impl FnOnce(&mut State) -> io::Result<()>) {
+        let refused = {
+            let mut state = self.state();
+            let changed = match &state.poison {
+                Some(poison) => Err(Arc::clone(poison)),
+                None => change(&mut state).map_err(Arc::new),
+            };
+            match changed {
+                Ok(()) => {
+                    state.done.push(done);
+                    None
+                }
+                Err(err) => Some((done, err)),
+            }
+        };
+        match refused {
+            Some((done, err)) => done(Err(err)),
+            None => self.submit(),
+        }
+    }
+
+    fn submit(&self) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Without an owner left there is nobody to flush for.
+        if let Some(me) = self.me.upgrade() {
+            self.flusher.submit(me);
+        }
+    }
+
+    /// Flushes on this thread: never waits for the pool, which may wait for us.
+    fn settle(&self) -> io::Result<()> {
+        self.flush();
+        self.poisoned().map_or(Ok(()), |err| Err(as_io(&err)))
+    }
+}
+
+impl FlushJob for VotesLog {
+    fn flush(&self) {
+        self.queued.store(false, Ordering::Release);
+        let mut file = self.file.lock().expect("nothing panics while the votes are written");
+        let (dirty, all, done, urgent, seal) = {
+            let mut state = self.state();
+            let done = std::mem::take(&mut state.done);
+            if let Some(poison) = state.poison.clone() {
+                drop(state);
+                done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
+                return;
+            }
+            let dirty = std::mem::take(&mut state.dirty);
+            let dirty: Vec<_> =
+                dirty.into_iter().filter_map(|g| Some((g, *state.groups.get(&g)?))).collect();
+            let all = file
+                .wants_compaction(dirty.len(), state.groups.len())
+                .then(|| state.groups.iter().map(|(g, r)| (*g, *r)).collect::<Vec<_>>());
+            let urgent = std::mem::take(&mut state.urgent);
+            (dirty, all, done, urgent, std::mem::take(&mut state.seal))
+        };
+        let written = match all {
+            Some(all) => file.compact(&all),
+            None => file.append(&dirty, urgent, seal),
+        };
+        match written {
+            Ok(0) => {}
+            Ok(bytes) => self.stats.count(bytes),
+            Err(err) => {
+                let poison = Arc::new(err);
+                let more = {
+                    let mut state = self.state();
+                    state.poison = Some(Arc::clone(&poison));
+                    std::mem::take(&mut state.done)
+                };
+                done.into_iter().chain(more).for_each(|done| done(Err(Arc::clone(&poison))));
+                return;
+            }
+        }
+        done.into_iter().for_each(|done| done(Ok(())));
+    }
+}
+
+impl State {
+    fn create(&mut self, group: GroupId, mark: LogIndex) {
+        let record = self.groups.entry(group).or_default();
+        *record = GroupRecord { vote: record.vote, mark, ..GroupRecord::default() };
+        self.dirty.insert(group);
+        self.urgent = true;
+    }
+
+    fn update(&mut self, group: GroupId, change: impl FnOnce(&mut GroupRecord)) -> io::Result<()> {
+        let record = self.groups.get_mut(&group).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("no vote record of group {group}"))
+        })?;
+        change(record);
+        self.dirty.insert(group);
+        self.urgent = true;
+        Ok(())
+    }
+
+    /// Changes a record that exists; returns whether `change` says that it did.
+    fn note(&mut self, group: GroupId, change: impl FnOnce(&mut GroupRecord) -> bool) -> bool {
+        // A group that was never created, or whose log is being deleted: nothing to remember.
+        let changed = self.groups.get_mut(&group).is_some_and(change);
+        if changed {
+            self.dirty.insert(group);
+        }
+        changed
+    }
+}
+
+fn as_io(err: &Arc<io::Error>) -> io::Error {
+    io::Error::new(err.kind(), Arc::clone(err))
 }

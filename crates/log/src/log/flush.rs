@@ -1,0 +1,219 @@
+//! Bringing entries to stable storage.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tidelog_types::LogIndex;
+use tidelog_types::batch::{CRC_FROM, STAMP_BYTES};
+
+use super::state::Held;
+use super::{Log, file_name, lock};
+use crate::entry::Kind;
+use crate::envelope;
+use crate::flusher::FlushJob;
+use crate::segment::{Head, Segment};
+
+/// The most slices in one vectored write.
+const SLICES_MAX: usize = 1024;
+
+impl FlushJob for Log {
+    fn flush(&self) {
+        // Before anything is taken: what is appended from now on submits again.
+        self.queued.store(false, Ordering::Release);
+        let _turn = lock(&self.turn);
+        self.flush_pending();
+        self.write_starts();
+    }
+}
+
+impl Log {
+    /// Writes and syncs all that is pending, then completes it. Under the flush lock.
+    pub(super) fn flush_pending(&self) {
+        let (pending, done, segment, synced_end) = {
+            let mut state = self.state();
+            let done = std::mem::take(&mut state.done);
+            if let Some(poison) = state.poison.clone() {
+                drop(state);
+                done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
+                return;
+            }
+            let last = Arc::clone(state.last());
+            (state.pending(), done, last, state.synced.next_index())
+        };
+
+        let wrote = !pending.is_empty();
+        let mut closed = Vec::new();
+        if let Err(err) = self.write(&pending, segment, synced_end, &mut closed) {
+            let poison = self.poison(err);
+            done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
+            return;
+        }
+        drop(pending);
+        done.into_iter().for_each(|done| done(Ok(())));
+        if wrote {
+            self.flushed(&closed);
+        }
+    }
+
+    /// What comes after the completions, which should not wait for it.
+    fn flushed(&self, closed: &[Arc<Segment>]) {
+        let (synced_end, listeners) = {
+            let state = self.state();
+            (state.synced.next_index(), state.listeners.clone())
+        };
+        listeners.iter().for_each(|listener| listener());
+        self.env.votes.raise_mark(self.group, synced_end);
+        self.config.cache.flushed(self.me.clone(), synced_end);
+        for segment in closed {
+            if let Err(err) = segment.write_index() {
+                self.poison(err);
+                return;
+            }
+            self.touch(segment);
+        }
+    }
+
+    /// Writes entries, segment by segment: each is synced before the next one is begun, so that
+    /// nothing in a new segment is ever completed before all of the old one is safe.
+    fn write(
+        &self,
+        mut pending: &[Held],
+        mut segment: Arc<Segment>,
+        mut synced_end: LogIndex,
+        closed: &mut Vec<Arc<Segment>>,
+    ) -> io::Result<()> {
+        while let Some(first) = pending.first() {
+            if first.begins {
+                segment.close();
+                closed.push(segment);
+                segment = self.roll()?;
+            }
+            let run =
+                pending[1..].iter().position(|held| held.begins).map_or(pending.len(), |n| n + 1);
+            let (now, later) = pending.split_at(run);
+            self.write_run(now, &segment, synced_end)?;
+            synced_end = now[now.len() - 1].header.position.index.next();
+            pending = later;
+        }
+        Ok(())
+    }
+
+    /// Makes the file of the next planned segment.
+    fn roll(&self) -> io::Result<Arc<Segment>> {
+        let frontier =
+            *self.state().planned.front().expect("an entry that begins a segment planned it");
+        let generation = (self.env.generations)();
+        let path = self.dir.join(file_name(frontier.next_index(), "log"));
+        let head = Head { group: self.group, generation, frontier };
+        let segment = Arc::new(Segment::create(&self.env.disk, path, head)?);
+        self.env.votes.stats().count(Head::BYTES as u64);
+        let mut state = self.state();
+        state.planned.pop_front();
+        state.segments.push_back(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Writes and syncs entries of one segment.
+    fn write_run(&self, run: &[Held], segment: &Segment, synced_end: LogIndex) -> io::Result<()> {
+        let file = segment.writer()?;
+        let start = segment.end();
+        let encoded = Encoded::of(run, start, segment.head.generation, synced_end);
+        encoded.write(&*file, start)?;
+        file.sync_data()?;
+        self.env.votes.stats().count(encoded.bytes);
+
+        let last = &run[run.len() - 1];
+        let points = run.iter().map(|held| (&held.header, held.max_timestamp(), held.position));
+        segment.extend(points, self.config.index_every_bytes, start + encoded.bytes);
+        self.state().synced = last.header.frontier();
+        Ok(())
+    }
+}
+
+/// Entries as slices to write: our own bytes in one arena, bodies where they lie.
+struct Encoded {
+    arena: Vec<u8>,
+    pieces: Vec<Piece>,
+    bytes: u64,
+}
+
+enum Piece {
+    Ours(Range<usize>),
+    Body(Bytes),
+}
+
+impl Encoded {
+    fn of(run: &[Held], start: u64, generation: u64, synced_end: LogIndex) -> Self {
+        let mut encoded =
+            Self { arena: Vec::with_capacity(run.len() * 128), pieces: Vec::new(), bytes: 0 };
+        for held in run {
+            assert_eq!(
+                held.position,
+                start + encoded.bytes,
+                "an entry is written where it was planned"
+            );
+            encoded.push(held, generation, synced_end);
+        }
+        encoded
+    }
+
+    fn push(&mut self, held: &Held, generation: u64, synced_end: LogIndex) {
+        let header = &held.header;
+        let from = self.arena.len();
+        envelope::encode(header, &held.parts, &mut self.arena);
+        let heads: SmallVec<[[u8; CRC_FROM]; 1]> = held
+            .batches
+            .iter()
+            .zip(&held.body)
+            .map(|(info, part)| {
+                envelope::stamped_head(part, info.base_offset, header.position.term)
+            })
+            .collect();
+        let sealed = heads.iter().map(|head| head.as_slice());
+        envelope::seal(&mut self.arena[from..], synced_end, sealed, generation);
+
+        let mut ours = from;
+        for (n, part) in held.body.iter().enumerate() {
+            let rest = match header.kind {
+                Kind::Records => {
+                    self.arena.extend_from_slice(&heads[n][..STAMP_BYTES]);
+                    part.slice(STAMP_BYTES..)
+                }
+                _ => part.clone(),
+            };
+            self.pieces.push(Piece::Ours(ours..self.arena.len()));
+            self.pieces.push(Piece::Body(rest));
+            ours = self.arena.len();
+        }
+        let bytes = envelope::entry_bytes(header, held.parts.len());
+        let unpadded = envelope::ENVELOPE_BYTES_MIN
+            + held.parts.len() * envelope::PART_BYTES
+            + header.body_bytes as usize;
+        self.arena.resize(self.arena.len() + bytes as usize - unpadded, 0);
+        self.pieces.push(Piece::Ours(ours..self.arena.len()));
+        self.bytes += bytes;
+    }
+
+    fn write(&self, file: &dyn crate::disk::File, start: u64) -> io::Result<()> {
+        let slices: Vec<IoSlice<'_>> = self
+            .pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Ours(range) => IoSlice::new(&self.arena[range.clone()]),
+                Piece::Body(bytes) => IoSlice::new(bytes),
+            })
+            .filter(|slice| !slice.is_empty())
+            .collect();
+        let mut position = start;
+        for slices in slices.chunks(SLICES_MAX) {
+            file.write_at(slices, position)?;
+            position += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        }
+        assert_eq!(position, start + self.bytes, "what was planned is what was written");
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Looking entries up, by index.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_types::{LogIndex, LogPosition, Offset, Timestamp};
+
+use super::Log;
+use super::env::{Listener, SegmentInfo};
+use crate::entry::{Body, Entry};
+use crate::error::Error;
+use crate::frontier::Frontier;
+use crate::segment::{CHUNK_BYTES, Head, Scanned, Segment, SegmentSlice};
+
+/// The most that one chunk of a scan takes, however much the caller wants.
+pub(super) const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl Log {
+    /// What the whole log determines, unflushed entries included.
+    #[must_use]
+    pub fn frontier(&self) -> Frontier {
+        self.state().frontier
+    }
+
+    /// The index of the first entry that is retained, or that the empty log will hold.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.state().first_index()
+    }
+
+    /// The last entry, or the one before the empty log.
+    #[must_use]
+    pub fn last(&self) -> Option<LogPosition> {
+        self.frontier().last
+    }
+
+    /// The entry right before the first one that is retained; `None` at index 0.
+    #[must_use]
+    pub fn purged(&self) -> Option<LogPosition> {
+        self.state().first().head.frontier.last
+    }
+
+    /// The first offset that is retained.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.state().first().base_offset()
+    }
+
+    /// The first offset that is not on stable storage.
+    #[must_use]
+    pub fn written_end(&self) -> Offset {
+        self.state().synced.next_offset
+    }
+
+    /// The first index that is not on stable storage.
+    #[must_use]
+    pub fn synced_end(&self) -> LogIndex {
+        self.state().synced.next_index()
+    }
+
+    /// Has `listener` called after each flush that wrote something.
+    pub fn on_written(&self, listener: Listener) {
+        self.state().listeners.push(listener);
+    }
+
+    /// The term and index of an entry, or of the one before the first; `None` when the log does
+    /// not hold it. May block.
+    pub fn position_of(&self, index: LogIndex) -> Result<Option<LogPosition>, Error> {
+        {
+            let state = self.state();
+            if let Some(at) = state.in_tail(index) {
+                return Ok(Some(state.tail[at].header.position));
+            }
+            // Every head of a segment knows the entry before it.
+            let before = |s: &&Arc<Segment>| s.head.frontier.last.is_some_and(|l| l.index == index);
+            if let Some(segment) = state.segments.iter().find(before) {
+                return Ok(segment.head.frontier.last);
+            }
+            if index < state.first_index() || index >= state.synced.next_index() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.find(index)?.1.envelope.header.position))
+    }
+
+    /// An entry on disk, and its segment. Blocks.
+    pub(super) fn find(&self, index: LogIndex) -> Result<(Arc<Segment>, Scanned), Error> {
+        let segment = {
+            let state = self.state();
+            let first = state.first_index();
+            let at = state.segment_of(index).ok_or(Error::Purged { index, first })?;
+            Arc::clone(&state.segments[at])
+        };
+        self.touch(&segment);
+        let position = start_of(&segment, index)?;
+        let mut scanner = segment.scan(position, CHUNK_BYTES)?;
+        while let Some(entry) = segment.next(&mut scanner)? {
+            if entry.envelope.header.position.index == index {
+                return Ok((segment, entry));
+            }
+        }
+        Err(Error::Gone { index })
+    }
+
+    /// Entries from memory; never blocks. At least one, then up to `bytes_max` bytes of bodies.
+    /// `None` when the first is not in memory.
+    #[must_use]
+    pub fn in_memory(&self, range: Range<LogIndex>, bytes_max: usize) -> Option<Vec<Entry>> {
+        let state = self.state();
+        if range.start >= range.end || range.start < state.first_index() {
+            return None;
+        }
+        let at = state.in_tail(range.start)?;
+        let mut room = Room(bytes_max);
+        let wanted = state
+            .tail
+            .range(at..)
+            .take_while(|held| held.header.position.index < range.end)
+            .enumerate()
+            .take_while(|(n, held)| room.take(held.header.body_bytes as usize) || *n == 0);
+        Some(wanted.map(|(_, held)| held.entry()).collect())
+    }
+
+    /// Entries from memory, or from disk, checked, with their bodies left there. May block.
+    ///
+    /// At least one if the range holds any, then up to `bytes_max` bytes of bodies.
+    pub fn entries(&self, range: Range<LogIndex>, bytes_max: usize) -> Result<Vec<Entry>, Error> {
+        self.collect(range, bytes_max, |segment, entry| {
+            Body::Slice(SegmentSlice::new(segment, entry))
+        })
+    }
+
+    /// [`Log::entries`] with all bodies in memory, in one pass over the disk. May block.
+    ///
+    /// The bodies of one call share the chunks that were read.
+    pub fn load(&self, range: Range<LogIndex>, bytes_max: usize) -> Result<Vec<Entry>, Error> {
+        self.collect(range, bytes_max, |_, entry| Body::Memory(entry.parts.clone()))
+    }
+
+    fn collect(
+        &self,
+        range: Range<LogIndex>,
+        bytes_max: usize,
+        body: impl Fn(&Arc<Segment>, &Scanned) -> Body,
+    ) -> Result<Vec<Entry>, Error> {
+        if let Some(entries) = self.in_memory(range.clone(), bytes_max) {
+            return Ok(entries);
+        }
+        let (segments, end) = {
+            let state = self.state();
+            let (index, first) = (range.start, state.first_index());
+            let end = range.end.min(state.synced.next_index());
+            if index >= end {
+                return Ok(Vec::new());
+            }
+            let at = state.segment_of(index).ok_or(Error::Purged { index, first })?;
+            (state.segments.range(at..).cloned().collect::<VecDeque<_>>(), end)
+        };
+        let position = start_of(&segments[0], range.start)?;
+        let chunk = bytes_max.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX);
+        let mut room = Room(bytes_max);
+        let mut entries = Vec::new();
+        self.walk(&segments, position, chunk, |segment, entry| {
+            let header = entry.envelope.header;
+            if header.position.index >= end {
+                return false;
+            }
+            if header.position.index < range.start {
+                return true;
+            }
+            if !room.take(header.body_bytes as usize) && !entries.is_empty() {
+                return false;
+            }
+            // On disk the heads are stamped, and the envelope's CRC covers the stamps.
+            let body = body(segment, &entry);
+            entries.push(Entry { header, batches: entry.batches, body });
+            true
+        })?;
+        if entries.is_empty() {
+            return Err(Error::Gone { index: range.start });
+        }
+        Ok(entries)
+    }
+
+    /// Walks over the entries of `segments`, from `position` in the first one, until `each` says no.
+    /// Checks that one segment ends where the next one begins.
+    pub(super) fn walk(
+        &self,
+        segments: &VecDeque<Arc<Segment>>,
+        mut position: u64,
+        chunk: usize,
+        mut each: impl FnMut(&Arc<Segment>, Scanned) -> bool,
+    ) -> Result<(), Error> {
+        for (n, segment) in segments.iter().enumerate() {
+            self.touch(segment);
+            let mut scanner = segment.scan(position, chunk)?;
+            let mut frontier = None;
+            while let Some(entry) = segment.next(&mut scanner)? {
+                frontier = Some(entry.envelope.header.frontier());
+                if !each(segment, entry) {
+                    return Ok(());
+                }
+            }
+            if let (Some(found), Some(next)) = (frontier, segments.get(n + 1))
+                && found != next.head.frontier
+            {
+                return Err(segment.corrupt(segment.end(), "ends before the next begins".into()));
+            }
+            position = Head::BYTES as u64;
+        }
+        Ok(())
+    }
+
+    /// The offset up to which whole closed segments may be trimmed at `now`: those whose newest
+    /// append time is older than `retention`, and the oldest ones while all together hold more
+    /// than `bytes`.
+    #[must_use]
+    pub fn retention(
+        &self,
+        now: Timestamp,
+        retention: Option<Duration>,
+        bytes: Option<u64>,
+    ) -> Option<Offset> {
+        let oldest = retention.map(|retention| {
+            now.0.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
+        });
+        let segments = self.segments();
+        let mut left: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let closed = &segments[..segments.len() - 1];
+        let trimmed = closed.iter().take_while(|segment| {
+            let expired = oldest.is_some_and(|oldest| segment.append_time.0 < oldest);
+            let over = bytes.is_some_and(|bytes| left > bytes);
+            left -= segment.bytes;
+            expired || over
+        });
+        trimmed.last().map(|segment| segment.end_offset)
+    }
+
+    /// The segments whose files exist, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let state = self.state();
+        let ends = state.segments.iter().skip(1).map(|next| next.head.frontier);
+        state
+            .segments
+            .iter()
+            .zip(ends.chain([state.synced]))
+            .map(|(segment, end)| SegmentInfo {
+                first_index: segment.first_index(),
+                end_index: end.next_index(),
+                base_offset: segment.base_offset(),
+                end_offset: end.next_offset,
+                bytes: segment.end(),
+                append_time: end.append_time,
+                started: segment.started(),
+            })
+            .collect()
+    }
+
+    /// The bytes of all segment files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.state().segments.iter().map(|segment| segment.end()).sum()
+    }
+}
+
+/// Where in a segment to begin looking for an index.
+fn start_of(segment: &Segment, index: LogIndex) -> Result<u64, Error> {
+    let point = segment.with_index(|points| points.by_index(index))?;
+    Ok(point.map_or(Head::BYTES as u64, |point| point.position))
+}
+
+/// What is left of a limit in bytes.
+pub(super) struct Room(pub(super) usize);
+
+impl Room {
+    /// Takes `bytes` if they fit.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        match self.0.checked_sub(bytes) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => {
+                self.0 = 0;
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Reading records, by offset and by time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tidelog_types::batch::{self, Info, STAMP_BYTES};
+use tidelog_types::{Offset, Term, Timestamp};
+
+use super::Log;
+use super::env::Read;
+use super::look::{CHUNK_BYTES_MAX, Room};
+use super::state::State;
+use crate::error::Error;
+use crate::segment::{CHUNK_BYTES, Head, Segment};
+
+/// A batch in memory, as it was appended: not stamped.
+struct Unstamped {
+    term: Term,
+    info: Info,
+    bytes: Bytes,
+}
+
+impl Log {
+    /// Whole batches from `from`, below `until` and [`Log::written_end`]. May block.
+    ///
+    /// At least one if there is any, then up to `bytes_max` bytes. The first may begin below `from`.
+    pub fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Read, Error> {
+        let (end, segments) = {
+            let state = self.state();
+            let written_end = state.synced.next_offset;
+            let log_start = state.first().base_offset();
+            if from < log_start || from > written_end {
+                return Err(Error::OutOfRange { offset: from, log_start, written_end });
+            }
+            let end = until.min(written_end);
+            if from >= end {
+                return Ok(Read { batches: Vec::new(), next: from });
+            }
+            if let Some(batches) = state.batches_from(from, end, bytes_max) {
+                // Stamping copies, so it is done without the lock.
+                drop(state);
+                return Ok(stamp_all(batches, from));
+            }
+            (end, state.segments_from(from))
+        };
+        self.read_cold(&segments, from, end, bytes_max)
+    }
+
+    fn read_cold(
+        &self,
+        segments: &VecDeque<Arc<Segment>>,
+        from: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Result<Read, Error> {
+        let point = segments[0].with_index(|points| points.by_offset(from))?;
+        let position = point.map_or(Head::BYTES as u64, |point| point.position);
+        let chunk = bytes_max.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX);
+        let mut room = Room(bytes_max);
+        let mut read = Read { batches: Vec::new(), next: from };
+        self.walk(segments, position, chunk, |_, entry| {
+            if entry.envelope.header.void {
+                return true;
+            }
+            for (info, bytes) in entry.batches.iter().zip(&entry.parts) {
+                if info.next_offset() <= from {
+                    continue;
+                }
+                let fits = room.take(bytes.len()) || read.batches.is_empty();
+                if info.next_offset() > end || !fits {
+                    return false;
+                }
+                read.batches.push(bytes.clone());
+                read.next = info.next_offset();
+            }
+            read.next < end
+        })?;
+        Ok(read)
+    }
+
+    /// The first record below `until` with a timestamp at or after `timestamp`, and its timestamp.
+    /// Of a compressed batch it is the first offset and the newest timestamp. Blocks.
+    pub fn offset_at(
+        &self,
+        timestamp: Timestamp,
+        until: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, Error> {
+        let (mut segments, end) = {
+            let state = self.state();
+            (state.segments.clone(), until.min(state.synced.next_offset))
+        };
+        while let Some(segment) = segments.front() {
+            if segment.base_offset() >= end && segment.base_offset() > Offset::ZERO {
+                return Ok(None);
+            }
+            if segment.newest()?.is_some_and(|newest| newest >= timestamp) {
+                break;
+            }
+            segments.pop_front();
+        }
+        let Some(segment) = segments.front() else { return Ok(None) };
+        let point = segment.with_index(|points| points.by_timestamp(timestamp))?;
+        let position = point.map_or(Head::BYTES as u64, |point| point.position);
+        let mut found = None;
+        self.walk(&segments, position, CHUNK_BYTES, |_, entry| {
+            if entry.envelope.header.void {
+                return true;
+            }
+            for (info, bytes) in entry.batches.iter().zip(&entry.parts) {
+                if info.next_offset() > end {
+                    return false;
+                }
+                if info.max_timestamp >= timestamp {
+                    found = Some(record_at(info, bytes, timestamp));
+                    return false;
+                }
+            }
+            true
+        })?;
+        Ok(found)
+    }
+}
+
+/// The first record of a batch at or after a time; the batch itself where that cannot be told
+/// without inflating it.
+fn record_at(info: &Info, bytes: &Bytes, timestamp: Timestamp) -> (Offset, Timestamp) {
+    let whole = (info.base_offset, info.max_timestamp);
+    if info.codec != batch::Codec::None {
+        return whole;
+    }
+    let Ok(records) = batch::records(bytes, 0) else { return whole };
+    records
+        .filter_map(Result::ok)
+        .find(|record| record.timestamp >= timestamp)
+        .map_or(whole, |record| (record.offset, record.timestamp))
+}
+
+impl State {
+    /// Batches in memory from `from`, below `end`; `None` when the first is not there.
+    fn batches_from(&self, from: Offset, end: Offset, bytes_max: usize) -> Option<Vec<Unstamped>> {
+        let at = self.tail.partition_point(|held| held.header.next_offset() <= from);
+        // Entries without offsets in front of it do not make the record a cached one.
+        self.tail.get(at).filter(|held| held.header.base_offset <= from)?;
+        let mut room = Room(bytes_max);
+        let mut batches = Vec::new();
+        for held in self.tail.range(at..).filter(|held| !held.header.void) {
+            for (info, bytes) in held.batches.iter().zip(&held.body) {
+                if info.next_offset() <= from {
+                    continue;
+                }
+                let fits = room.take(bytes.len()) || batches.is_empty();
+                if info.next_offset() > end || !fits {
+                    return Some(batches);
+                }
+                let term = held.header.position.term;
+                batches.push(Unstamped { term, info: *info, bytes: bytes.clone() });
+            }
+        }
+        Some(batches)
+    }
+
+    /// The segments from the one that holds `from` on.
+    fn segments_from(&self, from: Offset) -> VecDeque<Arc<Segment>> {
+        let behind = self.segments.partition_point(|s| s.base_offset() <= from);
+        self.segments.range(behind.saturating_sub(1)..).cloned().collect()
+    }
+}
+
+fn stamp_all(batches: Vec<Unstamped>, from: Offset) -> Read {
+    let next = batches.last().map_or(from, |last| last.info.next_offset());
+    let batches: SmallVec<[Bytes; 8]> = batches.into_iter().map(Unstamped::stamp).collect();
+    Read { batches: batches.into_vec(), next }
+}
+
+impl Unstamped {
+    fn stamp(self) -> Bytes {
+        let head = batch::stamp(&self.bytes, self.info.base_offset, self.term.to_leader_epoch());
+        if self.bytes[..STAMP_BYTES] == head {
+            return self.bytes; // From a leader that read it from its disk.
+        }
+        let mut stamped = BytesMut::with_capacity(self.bytes.len());
+        stamped.extend_from_slice(&head);
+        stamped.extend_from_slice(&self.bytes[STAMP_BYTES..]);
+        stamped.freeze()
+    }
+}
