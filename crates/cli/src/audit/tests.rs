@@ -119,9 +119,8 @@ fn one_duplicate_of_an_unacked_record_is_found() {
     let found = check(|ledger| {
         let unacked = |r: &&Read| r.id == Some(id(3, 99));
         let mut again = *ledger.reads.iter().find(unacked).unwrap();
-        again.offset = Offset(
-            ledger.reads.iter().filter(|r| r.partition == again.partition).count() as u64,
-        );
+        again.offset =
+            Offset(ledger.reads.iter().filter(|r| r.partition == again.partition).count() as u64);
         ledger.reads.push(again);
     });
     only(&found, Verdict { read: 401, unacked_stored: 5, duplicated: 1, ..clean() });
