@@ -28,6 +28,7 @@ pub mod flusher;
 mod frontier;
 mod log;
 mod segment;
+pub mod sim;
 mod start;
 mod stats;
 pub mod votes;

@@ -74,6 +74,9 @@ impl StartPoint {
         if format > FORMAT {
             return Err(MalformedStart::NewerFormat(format));
         }
+        if format == 0 {
+            return Err(MalformedStart::Damaged("no format"));
+        }
         let crc = reader.u32();
         if crc32c::crc32c(reader.rest()) != crc {
             return Err(MalformedStart::Damaged("CRC mismatch"));

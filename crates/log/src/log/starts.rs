@@ -46,7 +46,10 @@ impl Log {
 
     /// Writes the start points whose segments are on stable storage. Under the flush lock.
     pub(super) fn write_starts(&self) {
-        while let Some(start) = self.state().next_start() {
+        loop {
+            // A statement of its own: the lock must not be held while the file is written.
+            let next = self.state().next_start();
+            let Some(start) = next else { return };
             let path = self.dir.join(file_name(start.index, "start"));
             if let Err(err) = disk::replace(&*self.env.disk, &path, &start.encode()) {
                 self.poison(err);
@@ -64,13 +67,13 @@ impl Log {
     /// The newest start point on disk. Blocks.
     pub fn newest_start(&self) -> Result<Option<StartPoint>, Error> {
         let newest = self.newest_start_position().map(|last| last.index.next());
-        newest.map(|index| self.read_start(index)).transpose()
+        newest.map(|index| self.start_at(index)).transpose()
     }
 
     /// The start point of the first segment that is retained; `None` at index 0. Blocks.
     pub fn oldest_start(&self) -> Result<Option<StartPoint>, Error> {
         let oldest = self.purged().map(|last| last.index.next());
-        oldest.map(|index| self.read_start(index)).transpose()
+        oldest.map(|index| self.start_at(index)).transpose()
     }
 
     /// The entry before the newest start point on disk: everything up to it was applied, so it was
@@ -82,7 +85,10 @@ impl Log {
         newest.head.frontier.last
     }
 
-    fn read_start(&self, index: LogIndex) -> Result<StartPoint, Error> {
+    /// The start point of the segment that begins at `index`. Blocks.
+    ///
+    /// Errors: [`Error::Gone`] when the segment was purged, [`Error::Corrupt`], [`Error::Io`].
+    pub fn start_at(&self, index: LogIndex) -> Result<StartPoint, Error> {
         let path = self.dir.join(file_name(index, "start"));
         let bytes = match disk::read_all(&*self.env.disk, &path) {
             Ok(bytes) => Bytes::from(bytes),

@@ -44,8 +44,8 @@ pub(crate) struct Segment {
     newest: Mutex<Option<Option<Timestamp>>>,
     /// The bytes of the file that hold entries on stable storage.
     end: AtomicU64,
-    /// How often the segment was cut: a slice of before may hold other bytes now.
-    cuts: AtomicU64,
+    /// Where the segment was cut, each time: a slice from before may hold other bytes now.
+    cuts: Mutex<Vec<u64>>,
     /// The file is gone, or is another log's now.
     dead: AtomicBool,
     /// The start point is on disk, or none is needed.
@@ -70,7 +70,7 @@ impl Segment {
             index: Mutex::new(index),
             newest: Mutex::default(),
             end: AtomicU64::new(end),
-            cuts: AtomicU64::new(0),
+            cuts: Mutex::default(),
             dead: AtomicBool::new(false),
             started: AtomicBool::new(false),
         }
@@ -228,17 +228,19 @@ impl Segment {
 
     /// A scan of the entries from `position` on, `chunk` bytes at a time. May block.
     pub(crate) fn scan(&self, position: u64, chunk: usize) -> Result<Scanner, Error> {
-        Ok(Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk))
+        // Before anything is read: what a later cut takes away must not pass for what was read.
+        let cuts = self.cuts();
+        let scanner = Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk);
+        Ok(scanner.since(cuts))
     }
 
     /// The next entry of a scan of this segment.
     pub(crate) fn next(&self, scanner: &mut Scanner) -> Result<Option<Scanned>, Error> {
-        let cuts = self.cuts.load(Ordering::Acquire);
         match scanner.next() {
             Ok(entry) => Ok(entry),
             Err(err) => {
                 self.alive()?;
-                if cuts != self.cuts.load(Ordering::Acquire) {
+                if scanner.cuts() != self.cuts() {
                     return Err(Error::Gone { index: self.first_index() });
                 }
                 Err(match err {
@@ -262,7 +264,7 @@ impl Segment {
 
     /// Declares everything from `end` on gone.
     pub(crate) fn cut(&self, end: u64) {
-        self.cuts.fetch_add(1, Ordering::AcqRel);
+        lock(&self.cuts).push(end);
         self.end.store(end, Ordering::Release);
         *lock(&self.newest) = None;
     }
@@ -296,6 +298,15 @@ impl Segment {
         Ok(Index::decode_newest(&head, self.head.generation, self.end()))
     }
 
+    fn cuts(&self) -> usize {
+        lock(&self.cuts).len()
+    }
+
+    /// Whether nothing below `end` was cut since there were `cuts` cuts.
+    fn intact(&self, cuts: usize, end: u64) -> bool {
+        !self.dead.load(Ordering::Acquire) && lock(&self.cuts)[cuts..].iter().all(|cut| *cut >= end)
+    }
+
     fn alive(&self) -> Result<(), Error> {
         if self.dead.load(Ordering::Acquire) {
             return Err(Error::Gone { index: self.first_index() });
@@ -308,7 +319,7 @@ impl Segment {
 #[derive(Clone, Debug)]
 pub struct SegmentSlice {
     segment: Arc<Segment>,
-    cuts: u64,
+    cuts: usize,
     position: u64,
     bytes: usize,
     header: Header,
@@ -318,7 +329,7 @@ impl SegmentSlice {
     pub(crate) fn new(segment: &Arc<Segment>, entry: &Scanned) -> Self {
         Self {
             segment: Arc::clone(segment),
-            cuts: segment.cuts.load(Ordering::Acquire),
+            cuts: entry.cuts,
             position: entry.position,
             bytes: ENVELOPE_BYTES_MIN
                 + entry.envelope.parts.len() * crate::envelope::PART_BYTES
@@ -330,9 +341,7 @@ impl SegmentSlice {
     pub(crate) fn load(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
         let loaded = self.read();
         // Whatever was read, it counts only if nothing was cut meanwhile.
-        if self.segment.dead.load(Ordering::Acquire)
-            || self.segment.cuts.load(Ordering::Acquire) != self.cuts
-        {
+        if !self.segment.intact(self.cuts, self.position + self.bytes as u64) {
             return Err(Error::Gone { index: self.header.position.index });
         }
         loaded

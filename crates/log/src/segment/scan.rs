@@ -22,6 +22,8 @@ pub(crate) struct Scanned {
     pub(crate) envelope: Envelope,
     /// Its body, sliced out of the chunk that was read.
     pub(crate) parts: SmallVec<[Bytes; 1]>,
+    /// How often its segment had been cut before it was read.
+    pub(crate) cuts: usize,
     /// The heads of its batches.
     pub(crate) batches: SmallVec<[Info; 1]>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Scanner {
     chunk_bytes: usize,
     chunk: Bytes,
     chunk_position: u64,
+    cuts: usize,
 }
 
 impl Scanner {
@@ -66,7 +69,18 @@ impl Scanner {
         chunk_bytes: usize,
     ) -> Self {
         let chunk = Bytes::new();
-        Self { file, generation, position, end, chunk_bytes, chunk, chunk_position: position }
+        let chunk_position = position;
+        Self { file, generation, position, end, chunk_bytes, chunk, chunk_position, cuts: 0 }
+    }
+
+    /// Notes how often the segment was cut before this scan.
+    pub(crate) const fn since(mut self, cuts: usize) -> Self {
+        self.cuts = cuts;
+        self
+    }
+
+    pub(crate) const fn cuts(&self) -> usize {
+        self.cuts
     }
 
     /// The next entry; `None` at the end.
@@ -94,7 +108,8 @@ impl Scanner {
             _ => SmallVec::new(),
         };
         self.position += extent.padded();
-        Ok(Some(Scanned { position, end: self.position, envelope, parts, batches }))
+        let (end, cuts) = (self.position, self.cuts);
+        Ok(Some(Scanned { position, end, envelope, parts, cuts, batches }))
     }
 
     /// The next `bytes` bytes at the position, fewer at the end of the file.

@@ -1,0 +1,127 @@
+//! Failing disks: fail stop, never a wrong completion.
+
+use tidelog_log::disk::Disk;
+use tidelog_log::sim::{Action, CrashPlan, Fault, SimDisk};
+use tidelog_log::{Error, ErrorKind};
+use tidelog_types::LogIndex;
+
+use crate::support::*;
+
+/// Appends until something fails; how many were completed without an error.
+fn append_until_refused(log: &tidelog_log::Log, told: &Told) -> usize {
+    for _ in 0..200 {
+        let entry = next_records(&log.frontier(), 1, 2, 100);
+        if log.append(vec![entry], told.done()).is_err() {
+            break;
+        }
+    }
+    told.ok()
+}
+
+#[test]
+fn the_first_failure_poisons_the_log_and_nothing_is_lost() {
+    let actions = [
+        (Action::Write, ".log"),
+        (Action::Sync, ".log"),
+        (Action::SyncDir, ""),
+        (Action::Open, ".log"),
+    ];
+    for (action, path) in actions {
+        for after in 0..6 {
+            let disk = SimDisk::new();
+            let node = Node::start(&disk);
+            let log = node.create();
+            disk.fail(Fault { action, path: path.into(), after, times: 1 });
+            let told = Told::default();
+            let acked = append_until_refused(&log, &told);
+            assert!(told.failed() >= 1, "{action:?} {after}");
+            assert!(log.poisoned().is_some());
+            assert_eq!(log.synced_end(), LogIndex(acked as u64));
+
+            // The disk is well again: nothing is retried.
+            disk.heal();
+            let later = Told::default();
+            let err = log.append(vec![blank(9, log.frontier().next_index().0)], later.done());
+            assert!(matches!(err.unwrap_err(), Error::Poisoned { .. }));
+            log.after_flush(later.done());
+            assert_eq!((later.ok(), later.failed()), (0, 2));
+            assert_eq!(log.truncate_after(None).unwrap_err().kind(), ErrorKind::Fatal);
+            assert_eq!(log.purge(LogIndex(0)).unwrap_err().kind(), ErrorKind::Fatal);
+
+            disk.crash(CrashPlan::LoseAll);
+            let opened = Node::start(&disk).open();
+            assert_eq!(all(&opened.log).len(), acked, "{action:?} {after}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_stops_the_log_and_it_opens_again_with_space() {
+    for room in (0..9000).step_by(411) {
+        let disk = SimDisk::new();
+        let node = Node::start(&disk);
+        let log = node.create();
+        let used = u64::MAX - disk.free_bytes(&data()).unwrap();
+        assert_eq!(used, 0, "without a limit nothing is counted");
+        let used: u64 = disk.image().listing().iter().map(|(_, bytes)| *bytes as u64).sum();
+        disk.limit(used + room);
+        let told = Told::default();
+        let acked = append_until_refused(&log, &told);
+        assert!(told.failed() >= 1 && acked < 200, "room {room}");
+        let err = told.all().into_iter().find_map(Result::err).unwrap();
+        assert!(err.contains("no storage space"), "{err}");
+        disk.crash(CrashPlan::KeepAll);
+        disk.limit(u64::MAX);
+        let log = Node::start(&disk).open().log;
+        assert!(all(&log).len() >= acked, "room {room}");
+        fill(&log, 2, 30);
+    }
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_not_the_end_of_the_log() {
+    let disk = SimDisk::new();
+    let node = Node::start(&disk).cache_bytes(0);
+    let log = node.create();
+    fill(&log, 1, 30);
+    disk.fail(Fault { action: Action::Read, path: ".log".into(), after: 0, times: 3 });
+    assert_eq!(log.read(offset(0), offset(60), 100).unwrap_err().kind(), ErrorKind::Fatal);
+    assert!(log.entries(LogIndex(3)..LogIndex(9), 100).is_err());
+    assert!(log.position_of(LogIndex(2)).is_err());
+    assert_eq!(all(&log).len(), 30);
+    fill(&log, 1, 1);
+}
+
+#[test]
+fn a_failure_while_a_log_is_cut_leaves_a_log_that_opens() {
+    let actions = [Action::Open, Action::Write, Action::Sync, Action::SyncDir, Action::Rename];
+    type Cut = fn(&tidelog_log::Log) -> Result<(), Error>;
+    let cuts: [(&str, Cut, std::ops::RangeInclusive<usize>); 2] = [
+        ("truncate", |log| log.truncate_after(Some(LogIndex(7))), 8..=30),
+        ("purge", |log| log.purge(LogIndex(29)), 1..=30),
+    ];
+    for (name, cut, left) in cuts {
+        for action in actions {
+            for after in 0..12 {
+                let disk = SimDisk::new();
+                let node = Node::start(&disk);
+                let log = node.create();
+                fill(&log, 1, 30);
+                put_starts(&log);
+                node.env.votes.tick();
+                let before = contents(&log);
+                disk.fail(Fault { action, path: String::new(), after, times: 1 });
+                let failed = cut(&log).is_err();
+                assert_eq!(failed, log.poisoned().is_some() || node.env.votes.poisoned().is_some());
+                for plan in [CrashPlan::LoseAll, CrashPlan::KeepAll] {
+                    let copy = SimDisk::resume(disk.timeline());
+                    copy.crash(plan);
+                    let log = Node::start(&copy).open().log;
+                    let after = contents(&log);
+                    assert!(left.contains(&after.len()), "{name} {action:?}: {}", after.len());
+                    assert!(before.windows(after.len()).any(|window| window == after));
+                }
+            }
+        }
+    }
+}
