@@ -17,14 +17,14 @@ use tidelog_types::{GroupId, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Timings, TypeConfig, Vote, engine};
 use crate::executor::{self, Executor};
 use crate::link::connector::Connector;
 use crate::link::network::Network;
-use crate::link::peer::{Probing, Status};
+use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
 use crate::link::wire;
 use crate::metadata::Metadata;
@@ -38,6 +38,9 @@ use crate::store::machines::{MetadataMachine, PartitionMachine, Progress};
 
 /// How often segments are checked for what nobody needs any more.
 const CLEAN_EVERY: Duration = Duration::from_secs(10);
+
+/// How long one group may take of a round of cleaning.
+const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
@@ -174,6 +177,9 @@ struct Shared {
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
+    /// Held while a group is opened or deleted: one log must never be open twice.
+    opening: tokio::sync::Mutex<()>,
+    stopped: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -207,6 +213,8 @@ impl Node {
             votes,
             peers,
             groups: RwLock::new(BTreeMap::new()),
+            opening: tokio::sync::Mutex::new(()),
+            stopped: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
         });
         {
@@ -236,6 +244,7 @@ impl Node {
             groups,
             introduce,
             shared.run,
+            shared.stopped.subscribe(),
         )
     }
 
@@ -276,6 +285,7 @@ impl Node {
         &self,
         initialize: Option<BTreeSet<NodeId>>,
     ) -> Result<Metadata, Error> {
+        let _opening = self.shared.opening.lock().await;
         let (machine, published) = watch::channel(Arc::default());
         let (progress, applied) = watch::channel(Progress::default());
         let machine = MetadataMachine::new(machine, progress);
@@ -305,6 +315,7 @@ impl Node {
         config: PartitionConfig,
         initialize: bool,
     ) -> Result<Partition, Error> {
+        let _opening = self.shared.opening.lock().await;
         if let Some(open) = self.partition(group) {
             open.set_config(config);
             return Ok(open);
@@ -318,9 +329,20 @@ impl Node {
 
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let clock = Arc::clone(&self.shared.env.clock);
-        tokio::spawn(Sequencing::new(replica.clone(), clock, queue).run());
+        let sequencing = tokio::spawn(Sequencing::new(replica.clone(), clock, queue).run());
+        let engine = replica.raft.clone();
+        tokio::spawn(async move {
+            // A partition without its sequencer must not look alive: the engine goes with it.
+            if let Err(err) = sequencing.await
+                && err.is_panic()
+            {
+                error!(%group, "sequencer broke an invariant, the replica stops");
+                drop(engine.shutdown().await);
+            }
+        });
         let partition = Partition {
-            view: follow_view(&replica.log, applied),
+            view: follow_view(&replica.log, applied.clone()),
+            progress: applied,
             replica,
             requests,
             executor: Arc::clone(&self.shared.env.executor),
@@ -343,6 +365,7 @@ impl Node {
     /// # Errors
     /// The disk failed.
     pub async fn delete_partition(&self, group: GroupId) -> Result<(), Error> {
+        let _opening = self.shared.opening.lock().await;
         let hosted = {
             let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
             groups.remove(&group)
@@ -372,17 +395,24 @@ impl Node {
         if timeout(within, orderly).await.is_err() {
             warn!("stopped before every leadership was handed over");
         }
+        // Commits and durable marks that were noted lazily.
+        self.shared.votes.tick();
+        self.let_go();
+    }
+
+    fn let_go(&self) {
+        self.shared.stopped.send_replace(true);
         self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         self.shared.peers.close();
+        self.shared.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Stops without a word to the others, as a crash would: for tests.
     #[doc(hidden)]
     pub async fn abandon(&self) {
-        self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-        self.shared.peers.close();
-        join_all(self.shared.members().iter().map(|member| member.stop())).await;
-        self.shared.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let members = self.shared.members();
+        self.let_go();
+        join_all(members.iter().map(|member| member.stop())).await;
     }
 
     /// Does at once what is otherwise done every few seconds: for tests.
@@ -449,8 +479,10 @@ impl Node {
         if let Some(members) = initialize {
             let members: BTreeMap<NodeId, ()> = members.into_iter().map(|node| (node, ())).collect();
             let fresh = raft.is_initialized().await.map_err(|err| failed(err.to_string()))?;
-            if !fresh {
-                raft.initialize(members).await.map_err(|err| failed(err.to_string()))?;
+            if !fresh && let Err(err) = raft.initialize(members).await {
+                // An engine that nobody holds must not go on by itself.
+                drop(raft.shutdown().await);
+                return Err(failed(err.to_string()));
             }
         }
         Ok(Replica::new(group, me, raft, log, progress))
@@ -485,9 +517,6 @@ impl Node {
         }
     }
 }
-
-/// Whether another broker answers.
-pub type PeerStatus = Status;
 
 impl Shared {
     fn groups(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<GroupId, Hosted>> {
@@ -566,11 +595,11 @@ async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::UnboundedReceiver<No
 /// When a broker is back, replication to it starts at once instead of after a backoff.
 async fn follow_returns(shared: Arc<Shared>) {
     let mut liveness = shared.peers.liveness();
-    let mut before: BTreeMap<NodeId, Status> = BTreeMap::new();
+    let mut before: BTreeMap<NodeId, PeerStatus> = BTreeMap::new();
     while liveness.changed().await.is_ok() {
         let now = liveness.borrow_and_update().clone();
         for (node, status) in &now {
-            if *status == Status::Live && before.get(node) != Some(&Status::Live) {
+            if *status == PeerStatus::Live && before.get(node) != Some(&PeerStatus::Live) {
                 join_all(shared.members().iter().map(|member| member.peer_returned(*node))).await;
             }
         }
@@ -589,9 +618,10 @@ async fn clean_once(shared: &Shared) {
     let hosted: Vec<Hosted> = shared.groups().values().cloned().collect();
     for group in hosted {
         if let Some(partition) = &group.partition {
-            partition.retain().await;
+            // A partition without a quorum must not hold up the others.
+            drop(timeout(CLEAN_PATIENCE, partition.retain()).await);
         }
-        group.member.clean().await;
+        drop(timeout(CLEAN_PATIENCE, group.member.clean()).await);
     }
 }
 

@@ -68,6 +68,9 @@ pub enum ReadError {
     /// Bytes on disk are not what was written; they are not served.
     #[error("{0}")]
     Corrupt(String),
+    /// The log moved while it was read; the same may succeed at once.
+    #[error("{0}")]
+    Retry(String),
     /// The disk failed.
     #[error("{0}")]
     Storage(String),
@@ -78,7 +81,9 @@ pub enum ReadError {
 pub struct Partition {
     pub(crate) replica: Replica<PartitionMachine>,
     pub(crate) requests: mpsc::Sender<Request>,
+    /// For waking up; what is true now is in `progress` and in the log.
     pub(crate) view: watch::Receiver<View>,
+    pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) config: Arc<Mutex<PartitionConfig>>,
     pub(crate) campaigner: Arc<dyn CampaignerHandle>,
@@ -120,6 +125,14 @@ impl Partition {
         self.view.clone()
     }
 
+    /// What can be read at this moment.
+    #[must_use]
+    pub fn now(&self) -> View {
+        let progress = *self.progress.borrow();
+        let readable = progress.high_watermark.min(self.replica.log.written_end());
+        View { progress, readable }
+    }
+
     /// Queues one whole batch that was checked, and `info` is its head. The order of the calls is
     /// the order in the log. The future resolves once the batch is durable at a quorum and applied.
     ///
@@ -150,7 +163,7 @@ impl Partition {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<log::Read, ReadError> {
-        let view = *self.view.borrow();
+        let view = self.now();
         let Progress { log_start, high_watermark, .. } = view.progress;
         if from < log_start || from > high_watermark {
             return Err(ReadError::OutOfRange { offset: from, log_start, high_watermark });
@@ -169,7 +182,7 @@ impl Partition {
     /// # Errors
     /// See [`ReadError`].
     pub async fn offset_at(&self, at: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
-        let view = *self.view.borrow();
+        let view = self.now();
         let log = Arc::clone(&self.replica.log);
         let find = move || log.offset_at(at, view.readable);
         let found = executor::run(&*self.executor, find).await.map_err(storage)?;
@@ -182,8 +195,12 @@ impl Partition {
             log::ErrorKind::Corrupt => ReadError::Corrupt(err.to_string()),
             // Retention passed by between the look and the read.
             log::ErrorKind::Invalid | log::ErrorKind::Retry => {
-                let Progress { log_start, high_watermark, .. } = self.view.borrow().progress;
-                ReadError::OutOfRange { offset, log_start, high_watermark }
+                let Progress { log_start, high_watermark, .. } = *self.progress.borrow();
+                if offset < log_start {
+                    ReadError::OutOfRange { offset, log_start, high_watermark }
+                } else {
+                    ReadError::Retry(err.to_string())
+                }
             }
             log::ErrorKind::Fatal => ReadError::Storage(err.to_string()),
         }
@@ -250,7 +267,7 @@ impl Partition {
         let log = Arc::clone(&self.replica.log);
         let due = move || log.retention(now, config.retention, config.retention_bytes);
         if let Ok(Some(to)) = executor::run(&*self.executor, due).await
-            && to > self.view.borrow().progress.log_start
+            && to > self.progress.borrow().log_start
             && let Err(err) = self.trim(to).await
         {
             // The next round asks again, here or on the next leader.

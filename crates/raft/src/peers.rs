@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::link::connector::Connector;
-use crate::link::peer::{Peer, Probing, Status};
+use crate::link::peer::{Peer, PeerStatus, Probing};
 
 /// A death or a return, told to whoever follows liveness.
-pub(crate) type Liveness = BTreeMap<NodeId, Status>;
+pub(crate) type Liveness = BTreeMap<NodeId, PeerStatus>;
 
 /// The peers of this node, each with a task of its own.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Peers {
     /// Peers that answer, and this node.
     pub(crate) fn live(&self) -> BTreeSet<NodeId> {
         let liveness = self.liveness.borrow();
-        let live = liveness.iter().filter(|(_, status)| **status == Status::Live);
+        let live = liveness.iter().filter(|(_, status)| **status == PeerStatus::Live);
         live.map(|(node, _)| *node).chain([self.me]).collect()
     }
 
@@ -105,7 +105,7 @@ impl Peers {
     }
 }
 
-async fn follow(mut status: watch::Receiver<Status>, node: NodeId, all: watch::Sender<Liveness>) {
+async fn follow(mut status: watch::Receiver<PeerStatus>, node: NodeId, all: watch::Sender<Liveness>) {
     loop {
         let now = *status.borrow_and_update();
         all.send_modify(|liveness| {

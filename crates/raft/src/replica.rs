@@ -84,6 +84,9 @@ const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often a leader checks its quorum.
 const QUORUM_CHECK: Duration = Duration::from_millis(250);
 
+/// How often a new leader checks whether it may serve.
+const READY_CHECK: Duration = Duration::from_millis(10);
+
 /// How long a transfer of leadership may take before another voter is made to campaign (H14).
 const TRANSFER_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -133,7 +136,7 @@ impl<M: Machine> Replica<M> {
         progress: watch::Receiver<Progress>,
     ) -> Self {
         let (sender, leadership) = watch::channel(Leadership::default());
-        tokio::spawn(follow_leadership(group, raft.clone(), progress, sender));
+        tokio::spawn(follow_leadership(group, me, raft.clone(), progress, sender));
         Self { group, me, raft, log, leadership }
     }
 
@@ -212,6 +215,23 @@ impl<M: Machine> Replica<M> {
         matches!(timeout(TRANSFER_PATIENCE, moved).await, Ok(Ok(_)))
     }
 
+    /// Whether `dead` still counts as the leader here, or nobody does.
+    fn led_by(&self, dead: NodeId) -> bool {
+        let now = *self.leadership.borrow();
+        now.role != Role::Leader && now.leader.is_none_or(|leader| leader == dead || leader == self.me)
+    }
+
+    /// Takes over from whatever vote the engine holds now. The metrics' vote may be behind it.
+    async fn stand_in(&self) -> Result<(), String> {
+        use openraft::vote::RaftVote;
+        let vote = self.raft.with_raft_state(|state| {
+            let vote = state.vote_ref();
+            Vote::from_leader_id(*vote.leader_id(), vote.is_committed())
+        });
+        let vote = vote.await.map_err(|err| err.to_string())?;
+        self.take_over(vote).await
+    }
+
     /// Stands for election past the lease of a leader that is known to be gone. Safe, because no
     /// read here ever trusts a lease.
     pub(crate) async fn take_over(&self, from: Vote) -> Result<(), String> {
@@ -244,6 +264,9 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
     fn stop(&self) -> BoxFuture<'static, ()>;
 }
 
+/// How often a voter that is not the first in line tries.
+const TAKE_OVER_TRIES: u32 = 3;
+
 /// Pause between two voters that may take over, so that the first is not disturbed.
 const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
 
@@ -263,16 +286,27 @@ impl<M: Machine> Member for Replica<M> {
         let in_line = voters.iter().cycle().skip(after).take(voters.len());
         let mut in_line = in_line.filter(|voter| **voter != dead && live.contains(voter));
         let rank = in_line.position(|voter| *voter == self.me)? as u32;
+        // Without a majority in reach this node is the one that is cut off: it must not come back
+        // with a higher term and depose a healthy leader.
+        let reached = voters.iter().filter(|voter| **voter == self.me || live.contains(voter));
+        if reached.count() * 2 <= voters.len() {
+            return None;
+        }
         let replica = self.clone();
-        let vote = metrics.vote;
         Some(Box::pin(async move {
             sleep(TAKE_OVER_STEP * rank).await;
-            if replica.leadership.borrow().leader != Some(dead) {
-                return;
-            }
-            match replica.take_over(vote).await {
-                Ok(()) => info!(group = %replica.group, %dead, "standing in for a dead leader"),
-                Err(err) => debug!(group = %replica.group, %dead, err, "take-over refused"),
+            // The first in line may hold a shorter log and lose; the next then tries with a term
+            // above the one that the first has spent. The first tries once, so they cannot tie.
+            let tries = if rank == 0 { 1 } else { TAKE_OVER_TRIES };
+            for _ in 0..tries {
+                if !replica.led_by(dead) {
+                    return;
+                }
+                match replica.stand_in().await {
+                    Ok(()) => info!(group = %replica.group, %dead, "standing in for a dead leader"),
+                    Err(err) => debug!(group = %replica.group, %dead, err, "take-over refused"),
+                }
+                sleep(TAKE_OVER_STEP).await;
             }
         }))
     }
@@ -323,24 +357,30 @@ impl<M: Machine> Member for Replica<M> {
 
     fn stop(&self) -> BoxFuture<'static, ()> {
         let raft = self.raft.clone();
+        let log = Arc::clone(&self.log);
         let group = self.group;
         Box::pin(async move {
             if let Err(err) = raft.shutdown().await {
                 debug!(%group, %err, "engine ended by itself");
             }
+            // The files are at rest only once the last flush is through, well or not.
+            let (done, flushed) = tokio::sync::oneshot::channel();
+            log.after_flush(Box::new(move |result| drop(done.send(result))));
+            drop(flushed.await);
         })
     }
 }
 
 async fn follow_leadership<M: Machine>(
     group: GroupId,
+    me: NodeId,
     raft: Raft<TypeConfig, Applier<M>>,
     mut progress: watch::Receiver<Progress>,
     sender: watch::Sender<Leadership>,
 ) {
     let mut server = raft.server_metrics();
     loop {
-        let now = look(&raft, &server.borrow_watched().clone(), &progress);
+        let now = look(&raft, &server.borrow_watched().clone(), &progress, me);
         let before = *sender.borrow();
         if now != before {
             sender.send_replace(now);
@@ -356,7 +396,8 @@ async fn follow_leadership<M: Machine>(
             changed = server.changed() => if changed.is_err() { break },
             // Until it is ready a leader waits for its own entry to be applied.
             changed = progress.changed(), if leads && !now.ready => if changed.is_err() { break },
-            () = sleep(QUORUM_CHECK), if leads => {}
+            // The quorum's answer shows in the metrics without an event of its own.
+            () = sleep(if now.ready { QUORUM_CHECK } else { READY_CHECK }), if leads => {}
         }
     }
     sender.send_modify(|now| {
@@ -370,6 +411,7 @@ fn look<M: Machine>(
     raft: &Raft<TypeConfig, Applier<M>>,
     server: &openraft::metrics::RaftServerMetrics<TypeConfig>,
     progress: &watch::Receiver<Progress>,
+    me: NodeId,
 ) -> Leadership {
     let term = Term(server.vote.leader_id.term);
     let role = match server.state {
@@ -382,8 +424,11 @@ fn look<M: Machine>(
         let acked = raft.metrics().borrow_watched().last_quorum_acked;
         acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX)
     };
-    let ready =
-        role == Role::Leader && progress.borrow().term() == Some(term) && heard();
+    // A lone voter is its own quorum, and no answer ever moves its clock.
+    let alone = || server.membership_config.voter_ids().eq([me]);
+    let ready = role == Role::Leader
+        && progress.borrow().term() == Some(term)
+        && (heard() || alone());
     Leadership { term, leader: server.current_leader, role, ready }
 }
 
@@ -424,7 +469,11 @@ impl<M: Machine> Port for Replica<M> {
 
     fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>> {
         let replica = self.clone();
-        Box::pin(async move { replica.take_over(from).await })
+        Box::pin(async move {
+            // Asked by the leader that hands over; whatever it says, this node's own vote counts.
+            debug!(group = %replica.group, %from, "asked to campaign");
+            replica.stand_in().await
+        })
     }
 
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>> {

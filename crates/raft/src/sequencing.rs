@@ -224,7 +224,9 @@ impl Sequencing {
             // Nothing is on its way, so a fresh start from applied state is sound in this term too.
             error!(group = %self.replica.group, %err, "sequencer lost its place");
             self.end();
-            self.start(term).await;
+            if self.replica.metrics().vote.leader_id.term == term.0 {
+                self.start(term).await;
+            }
         }
     }
 

@@ -28,8 +28,11 @@ use super::{STREAM_WINDOW, wire};
 use crate::config::{Snapshot, TypeConfig, Vote};
 use crate::peers::Peers;
 
-/// How long to leave an unreachable follower alone before asking again.
-const BACKOFF: Duration = Duration::from_millis(50);
+/// How long to leave an unreachable follower alone, first and at most. Each try reads up to a
+/// message of entries before it is made, so a dead follower must not be tried often; one that
+/// returns is tried at once all the same, see `Member::peer_returned`.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -119,7 +122,8 @@ fn unexpected(answer: &Answer) -> RpcError {
 
 impl NetBackoff<TypeConfig> for Link {
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+        let doubling = |pause: &Duration| Some((*pause * 2).min(BACKOFF_MAX));
+        Some(Backoff::new(std::iter::successors(Some(BACKOFF_MIN), doubling)))
     }
 }
 
@@ -219,11 +223,10 @@ impl NetStreamAppend<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
-            let session = self.session()?;
-            let stream = session.stream(self.group.to_bytes().to_vec());
             let appends = Appends {
+                link: self,
                 input: Some(input),
-                stream,
+                stream: None,
                 asked: 0,
                 patience: option.hard_ttl().max(PATIENCE_MIN),
                 over: false,
@@ -241,17 +244,20 @@ impl NetStreamAppend<TypeConfig> for Link {
 const PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// One run of openraft's append stream: requests out under a window, answers in order.
-struct Appends<S> {
+struct Appends<'s, S> {
+    link: &'s Link,
     /// Gone once it has ended: then the output ends with the last answer, as openraft expects.
     input: Option<S>,
-    stream: AppendStream,
+    /// Opened with the first request: the engine applies its backoff while it makes one, so an
+    /// error before that would be retried without a pause.
+    stream: Option<AppendStream>,
     /// Requests without an answer.
     asked: usize,
     patience: Duration,
     over: bool,
 }
 
-impl<S> Appends<S>
+impl<S> Appends<'_, S>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
@@ -282,6 +288,12 @@ where
             }
             let patience = self.patience;
             let stream = &mut self.stream;
+            let next_answer = async {
+                match stream {
+                    Some(stream) if waiting => timeout(patience, stream.answer()).await,
+                    _ => std::future::pending().await,
+                }
+            };
             let input = self.input.as_mut();
             let next_request = async {
                 match input {
@@ -291,7 +303,7 @@ where
             };
             tokio::select! {
                 biased;
-                answer = timeout(patience, stream.answer()), if waiting => {
+                answer = next_answer => {
                     let answer = answer
                         .map_err(|_| unreachable("append was not answered in time".to_owned()))?
                         .map_err(|err| unreachable(err.to_string()))?;
@@ -309,8 +321,15 @@ where
     async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> Result<(), RpcError> {
         let (message, bytes) = wire::append_out(request);
         let lost = |err: super::session::Lost| unreachable(err.to_string());
-        let permit = self.stream.reserve(bytes).await.map_err(lost)?;
-        self.stream.send(Ask::Append(message), bytes, permit).map_err(lost)?;
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let group = self.link.group.to_bytes().to_vec();
+                none.insert(self.link.session()?.stream(group))
+            }
+        };
+        let permit = stream.reserve(bytes).await.map_err(lost)?;
+        stream.send(Ask::Append(message), bytes, permit).map_err(lost)?;
         self.asked += 1;
         Ok(())
     }

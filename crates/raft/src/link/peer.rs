@@ -21,7 +21,7 @@ use super::session::Session;
 
 /// Whether a peer answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum PeerStatus {
     /// Not reached yet since this node started.
     Unknown,
     /// Its probes are answered.
@@ -45,6 +45,9 @@ const REDIAL_MIN: Duration = Duration::from_millis(10);
 /// The longest pause between two dials of a dead peer.
 const REDIAL_MAX: Duration = Duration::from_millis(200);
 
+/// How long a connection must have lasted for the next dial to be made at once.
+const STABLE_AFTER: Duration = Duration::from_secs(1);
+
 /// The two streams of a live connection, and the connection for snapshots.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -59,7 +62,7 @@ pub(crate) struct Peer {
     hello: StreamHello,
     node: NodeId,
     connection: RwLock<Option<Connection>>,
-    status: watch::Sender<Status>,
+    status: watch::Sender<PeerStatus>,
     address: watch::Sender<Option<String>>,
     /// Told of each death, which a watch could swallow when the peer is back at once.
     deaths: mpsc::UnboundedSender<NodeId>,
@@ -76,7 +79,7 @@ impl Peer {
             hello,
             node,
             connection: RwLock::new(None),
-            status: watch::Sender::new(Status::Unknown),
+            status: watch::Sender::new(PeerStatus::Unknown),
             address: watch::Sender::new(None),
             deaths,
         })
@@ -111,7 +114,7 @@ impl Peer {
     }
 
     /// Whether it lives, as it changes.
-    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+    pub(crate) fn status(&self) -> watch::Receiver<PeerStatus> {
         self.status.subscribe()
     }
 
@@ -139,16 +142,23 @@ impl Peer {
             };
             match timeout(probing.missed, self.dial(&*connector, &address)).await {
                 Ok(Ok(connection)) => {
-                    pause = REDIAL_MIN;
+                    let began = Instant::now();
                     self.serve(connection, probing, &mut run).await;
+                    // A connection that breaks as soon as it is made is not dialled in a loop.
+                    if began.elapsed() >= STABLE_AFTER {
+                        pause = REDIAL_MIN;
+                    } else {
+                        sleep(pause).await;
+                        pause = (pause * 2).min(REDIAL_MAX);
+                    }
                 }
                 Ok(Err(err)) => {
                     debug!(node = %self.node, address, %err, "peer not reached");
-                    self.mark(Status::Dead);
+                    self.mark(PeerStatus::Dead);
                     sleep(pause).await;
                     pause = (pause * 2).min(REDIAL_MAX);
                 }
-                Err(_) => self.mark(Status::Dead),
+                Err(_) => self.mark(PeerStatus::Dead),
             }
         }
     }
@@ -166,8 +176,9 @@ impl Peer {
     async fn serve(&self, connection: Connection, probing: Probing, run: &mut Option<u64>) {
         let control = Arc::clone(&connection.control);
         let appends = Arc::clone(&connection.appends);
+        let appends_heard = Arc::clone(&connection.appends);
         self.set_connection(Some(connection));
-        self.mark(Status::Live);
+        self.mark(PeerStatus::Live);
 
         let silence = async {
             loop {
@@ -177,8 +188,14 @@ impl Peer {
                     Ok(Ok(answer)) => self.note_run(&answer, run),
                     // The stream has ended, which the other arms see.
                     Ok(Err(_)) => {}
-                    Err(_) if control.last_heard().elapsed() >= probing.missed => return,
-                    Err(_) => {}
+                    // This process may itself have stood still: then answers wait to be read.
+                    Err(_) if asked.elapsed() > probing.missed * 3 / 2 => {}
+                    Err(_) => {
+                        let heard = control.last_heard().max(appends_heard.last_heard());
+                        if heard.elapsed() >= probing.missed {
+                            return;
+                        }
+                    }
                 }
                 sleep(probing.every.saturating_sub(asked.elapsed())).await;
             }
@@ -187,7 +204,7 @@ impl Peer {
             biased;
             () = control.ended() => debug!(node = %self.node, "control stream ended"),
             () = appends.ended() => debug!(node = %self.node, "append stream ended"),
-            () = silence => self.mark(Status::Dead),
+            () = silence => self.mark(PeerStatus::Dead),
         }
         self.set_connection(None);
         control.close();
@@ -209,7 +226,7 @@ impl Peer {
         let _ = self.deaths.send(self.node);
     }
 
-    fn mark(&self, status: Status) {
+    fn mark(&self, status: PeerStatus) {
         let changed = self.status.send_if_modified(|known| {
             let news = *known != status;
             *known = status;
@@ -217,7 +234,7 @@ impl Peer {
         });
         if changed {
             info!(node = %self.node, ?status, "peer changed");
-            if status == Status::Dead {
+            if status == PeerStatus::Dead {
                 self.tell_death();
             }
         }

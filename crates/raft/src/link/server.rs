@@ -20,7 +20,7 @@ use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_proto::v1::raft_service_server::RaftService;
 use tidelog_proto::v1::{self, ExchangeResponse, RaftRequest, RaftResponse};
 use tidelog_types::{GroupId, NodeId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -75,13 +75,15 @@ pub struct RaftServer {
     introduce: Arc<dyn Introduce>,
     /// Drawn at start; tells a restart from a broken connection.
     run: u64,
+    /// Turns true when the node stops: streams end, so that no peer takes it for alive.
+    stopped: watch::Receiver<bool>,
 }
 
 impl RaftServer {
     /// A service that introduces itself and refuses everything else: before formation.
     #[must_use]
     pub fn unformed(introduce: Arc<dyn Introduce>) -> Self {
-        Self { me: None, groups: None, introduce, run: 0 }
+        Self { me: None, groups: None, introduce, run: 0, stopped: watch::channel(false).1 }
     }
 
     pub(crate) fn new(
@@ -90,8 +92,9 @@ impl RaftServer {
         groups: Arc<dyn Groups>,
         introduce: Arc<dyn Introduce>,
         run: u64,
+        stopped: watch::Receiver<bool>,
     ) -> Self {
-        Self { me: Some((me, cluster_id)), groups: Some(groups), introduce, run }
+        Self { me: Some((me, cluster_id)), groups: Some(groups), introduce, run, stopped }
     }
 
     /// Refuses a caller that means another cluster or another node.
@@ -101,6 +104,9 @@ impl RaftServer {
         let (Some((me, cluster_id)), Some(groups)) = (&self.me, &self.groups) else {
             return Err(Status::unavailable("this broker has not joined a cluster yet"));
         };
+        if *self.stopped.borrow() {
+            return Err(Status::unavailable("this broker is stopping"));
+        }
         if hello.cluster_id != *cluster_id {
             return Err(Status::failed_precondition(format!(
                 "caller belongs to cluster {}, this broker to {cluster_id}",
@@ -137,12 +143,20 @@ impl RaftService for RaftServer {
         let groups = self.admit(first.as_ref().and_then(|first| first.hello.as_ref()))?;
 
         let run = self.run;
+        let mut stopped = self.stopped.clone();
         let (answers, answered) = mpsc::unbounded_channel();
         let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
         tokio::spawn(gather(answered, messages));
         tokio::spawn(async move {
             let mut demux = Demux { run, groups, answers, streams: HashMap::new(), calls: JoinSet::new() };
-            while let Some(Ok(message)) = incoming.next().await {
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    // The sender is gone only when the node is.
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                    message = incoming.next() => message,
+                };
+                let Some(Ok(message)) = message else { return };
                 for request in message.requests {
                     if let Err(reason) = demux.take(request) {
                         debug!(%reason, "stream refused");
@@ -240,7 +254,14 @@ impl Demux {
 
     fn dispatch(&mut self, port: Arc<dyn Port>, stream: u64, ask: Ask) -> Result<(), wire::Malformed> {
         match ask {
-            Ask::Append(append) => self.append(&port, stream, wire::append_in(append)?),
+            Ask::Append(append) => match wire::append_in(append) {
+                Ok(append) => self.append(&port, stream, append),
+                // One damaged message ends one group's stream, not everybody's.
+                Err(err) => {
+                    self.streams.remove(&stream);
+                    self.answer(stream, Answer::Unavailable(err.to_string()));
+                }
+            },
             Ask::Vote(vote) => {
                 let reply = port.vote(wire::vote_request_in(vote)?);
                 self.call(stream, async { reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply))) });

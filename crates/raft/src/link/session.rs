@@ -9,6 +9,7 @@ use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_service_client::RaftServiceClient;
 use tidelog_proto::v1::{ExchangeRequest, RaftRequest, RaftResponse, StreamHello};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,11 +39,13 @@ enum Waiter {
 #[derive(Debug)]
 pub(crate) struct Session {
     queue: mpsc::UnboundedSender<Queued>,
-    waiters: Mutex<HashMap<u64, Waiter>>,
+    /// `None` once the stream has ended: who registers later is lost at once.
+    waiters: Mutex<Option<HashMap<u64, Waiter>>>,
     next_stream: AtomicU64,
     budget: Arc<Semaphore>,
     last_heard: Mutex<Instant>,
     ended: Notify,
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Debug)]
@@ -74,14 +77,16 @@ impl Session {
 
         let session = Arc::new(Self {
             queue,
-            waiters: Mutex::new(HashMap::new()),
+            waiters: Mutex::new(Some(HashMap::new())),
             next_stream: AtomicU64::new(1),
             budget: Arc::new(Semaphore::new(LINK_BYTES_MAX)),
             last_heard: Mutex::new(Instant::now()),
             ended: Notify::new(),
+            tasks: Mutex::default(),
         });
-        tokio::spawn(write(queued, messages));
-        tokio::spawn(Arc::clone(&session).read(answers));
+        let writer = tokio::spawn(write(queued, messages)).abort_handle();
+        let reader = tokio::spawn(Arc::clone(&session).read(answers)).abort_handle();
+        session.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([writer, reader]);
         Ok(session)
     }
 
@@ -114,11 +119,14 @@ impl Session {
 
     fn register(&self, waiter: Waiter) -> u64 {
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        self.waiters().insert(stream, waiter);
+        // Dropping the waiter of an ended stream tells it at once.
+        if let Some(waiters) = self.waiters().as_mut() {
+            waiters.insert(stream, waiter);
+        }
         stream
     }
 
-    fn waiters(&self) -> MutexGuard<'_, HashMap<u64, Waiter>> {
+    fn waiters(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiter>>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,6 +144,7 @@ impl Session {
         while let Some(Ok(message)) = answers.next().await {
             *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let mut waiters = self.waiters();
+            let Some(waiters) = waiters.as_mut() else { return };
             for answer in message.responses {
                 match waiters.get(&answer.stream) {
                     // A waiter that went away meanwhile is no error.
@@ -155,8 +164,11 @@ impl Session {
     /// Fails everything that waits and everything that will.
     pub(crate) fn close(&self) {
         self.budget.close();
-        self.waiters().clear();
+        *self.waiters() = None;
         self.ended.notify_one();
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
     }
 }
 
@@ -191,7 +203,9 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.session.waiters().remove(&self.stream);
+        if let Some(waiters) = self.session.waiters().as_mut() {
+            waiters.remove(&self.stream);
+        }
     }
 }
 

@@ -6,15 +6,16 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use tidelog_log::{Frontier, Log, StartPoint};
+use tidelog_log::{Error, Frontier, Log, StartPoint};
 use tidelog_types::{LogIndex, LogPosition, Offset};
+use tokio::sync::oneshot;
 
 use crate::config::{
     Entry, LogId, Outcome, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id, position,
@@ -45,7 +46,12 @@ pub(crate) struct Applier<M> {
     /// The log's frontier right after `applied`.
     frontier: Frontier,
     membership: StoredMembership,
+    /// Segment of the last snapshot that was built or installed: the engine counts on it.
+    snapshot: Snapshotted,
 }
+
+/// The segment whose start point is the engine's snapshot; shared with builders.
+type Snapshotted = Arc<Mutex<Option<LogIndex>>>;
 
 impl<M> fmt::Debug for Applier<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +70,7 @@ impl<M: Machine> Applier<M> {
             applied: None,
             frontier: Frontier::default(),
             membership: StoredMembership::default(),
+            snapshot: Snapshotted::default(),
         };
         if let Some(start) = start {
             applier.restore(&start)?;
@@ -151,7 +158,10 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         let mut answers = Vec::new();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let outcome = self.apply_entry(&entry)?;
+            // A panic would leave an engine that leads and never applies again; an error stops it.
+            let apply = std::panic::AssertUnwindSafe(|| self.apply_entry(&entry));
+            let outcome = std::panic::catch_unwind(apply)
+                .map_err(|_| io::Error::other(format!("entry {} broke an invariant", entry.position())))??;
             if let Some(responder) = responder {
                 answers.push((responder, outcome));
             }
@@ -169,7 +179,15 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
             log: Arc::clone(&self.log),
             executor: Arc::clone(&self.executor),
             index: self.snapshot_index(),
+            snapshot: Arc::clone(&self.snapshot),
         }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if !force && self.snapshot_index().is_none() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
     }
 
     /// Takes a start point of the leader. A log that holds its position keeps its entries: they may
@@ -180,21 +198,45 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         };
         let log = Arc::clone(&self.log);
         let installed = start.clone();
-        executor::run(&*self.executor, move || {
-            match log.position_of(last.index) {
-                Ok(Some(held)) if held == last => Ok(()),
-                _ => log.reset(installed),
-            }
+        let held = executor::run(&*self.executor, move || match log.position_of(last.index) {
+            Ok(Some(held)) if held == last => Ok(true),
+            _ => log.reset(installed).map(|()| false),
         })
         .await?
         .map_err(io::Error::other)?;
+        if held {
+            // The engine takes the position as durable once this returns.
+            let (done, flushed) = oneshot::channel();
+            self.log.after_flush(Box::new(move |result| drop(done.send(result))));
+            let flushed = flushed.await.map_err(|_| io::Error::other("flusher stopped"))?;
+            flushed.map_err(|err| io::Error::new(err.kind(), err))?;
+        } else {
+            *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(start.index);
+        }
         self.restore(&start)
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let log = Arc::clone(&self.log);
-        let start = executor::run(&*self.executor, move || log.oldest_start()).await?;
+        let snapshot = *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = executor::run(&*self.executor, move || retained_start(&log, snapshot)).await?;
         start.map_err(io::Error::other)?.map_or(Ok(None), as_snapshot)
+    }
+}
+
+/// The start point at `wanted` or, when a purge passed by meanwhile, the oldest one there is.
+fn retained_start(log: &Log, wanted: Option<LogIndex>) -> Result<Option<StartPoint>, Error> {
+    if let Some(index) = wanted {
+        match log.start_at(index) {
+            Err(Error::Gone { .. }) => {}
+            found => return found.map(Some),
+        }
+    }
+    loop {
+        match log.oldest_start() {
+            Err(Error::Gone { .. }) => {}
+            found => return found,
+        }
     }
 }
 
@@ -203,6 +245,7 @@ pub(crate) struct Builder {
     log: Arc<Log>,
     executor: Arc<dyn Executor>,
     index: Option<LogIndex>,
+    snapshot: Snapshotted,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -211,10 +254,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         // The janitor asks only when there is one, and a follower needs one only after a purge.
         let missing = || io::Error::other("the log has no start point yet");
-        let index = self.index.ok_or_else(missing)?;
-        let log = Arc::clone(&self.log);
-        let start = executor::run(&*self.executor, move || log.start_at(index)).await?;
+        let (log, index) = (Arc::clone(&self.log), self.index);
+        let start = executor::run(&*self.executor, move || retained_start(&log, index)).await?;
         let start = start.map_err(io::Error::other)?.ok_or_else(missing)?;
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(start.index);
         as_snapshot(start)?.ok_or_else(missing)
     }
 }

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 use tidelog_log as log;
 use tidelog_log::disk::{Disk, OsDisk};
 use tidelog_log::flusher::ThreadFlusher;
-use tidelog_log::sim::SimDisk;
 use tidelog_log::{CacheBudget, Log, VotesLog};
 use tidelog_types::{GroupId, NodeId};
 use tokio::sync::watch;
@@ -70,10 +69,4 @@ fn passes_on(disk: Arc<dyn Disk>, root: PathBuf) {
 fn storage_suite_passes_on_the_os_disk() {
     let dir = TempDir::new().unwrap();
     passes_on(Arc::new(OsDisk), dir.path().to_owned());
-}
-
-#[test]
-fn storage_suite_passes_on_the_simulated_disk() {
-    let disk = SimDisk::new(1);
-    passes_on(Arc::new(disk), PathBuf::from("/"));
 }
