@@ -21,6 +21,7 @@
 
 pub mod cache;
 pub mod disk;
+pub mod dump;
 mod entry;
 mod envelope;
 mod error;

@@ -27,10 +27,10 @@ use super::env::{Config, Env, Opened};
 use super::state::State;
 use super::{Log, directory, file_name};
 use crate::disk::{self, Open};
-use crate::envelope::{self, Flaw};
+use crate::envelope::Flaw;
 use crate::error::OpenError;
 use crate::frontier::Frontier;
-use crate::segment::{self, Head, HeadError, Index, ScanError, Scanned, Scanner, Segment};
+use crate::segment::{self, Head, HeadError, Index, ScanError, Scanner, Segment};
 use crate::start::{MalformedStart, StartPoint};
 
 /// How much of a segment is read at a time.
@@ -282,7 +282,7 @@ impl Recovery<'_> {
         loop {
             let flaw = match scanner.next() {
                 Ok(None) => break,
-                Ok(Some(entry)) if follows(&frontier, &entry) => {
+                Ok(Some(entry)) if entry.follows(&frontier) => {
                     let header = &entry.envelope.header;
                     let every = self.config.index_every_bytes;
                     index.note(header, entry.max_timestamp(), entry.position, every);
@@ -309,7 +309,7 @@ impl Recovery<'_> {
             }
             let witness = segment::find_behind(&*file, generation, position, end, bad)
                 .map_err(self.io("read", &segment.path))?;
-            if let Some((_, witness)) = witness {
+            if let Some(witness) = witness {
                 let reason = format!("{flaw}, though entry {witness} says it was safe");
                 return Err(self.corrupt(segment, position, Some(bad), reason));
             }
@@ -344,14 +344,4 @@ impl Recovery<'_> {
     fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
         OpenError::io(action, path.to_owned())
     }
-}
-
-/// Whether an entry is the one that follows: its place, and its chain over the entry before.
-fn follows(frontier: &Frontier, entry: &Scanned) -> bool {
-    let header = &entry.envelope.header;
-    let mut unsealed = Vec::new();
-    envelope::encode(header, &entry.envelope.parts, &mut unsealed);
-    header.position.index == frontier.next_index()
-        && header.base_offset == frontier.next_offset
-        && header.chain == envelope::chain(frontier.chain, &unsealed)
 }

@@ -15,7 +15,7 @@ use tidelog_types::{LogIndex, Offset, Timestamp};
 
 pub(crate) use head::{Head, HeadError};
 pub(crate) use index::Index;
-pub(crate) use scan::{ScanError, Scanned, Scanner, find_behind};
+pub(crate) use scan::{ScanError, Scanned, Scanner, find_any, find_behind};
 
 use crate::disk::{Disk, File, Open};
 use crate::entry::Header;

@@ -11,6 +11,7 @@ use tidelog_types::{LogIndex, Timestamp};
 use crate::disk::File;
 use crate::entry::Kind;
 use crate::envelope::{self, ALIGN, ENVELOPE_BYTES_MIN, Envelope, Extent, Flaw, MAGIC};
+use crate::frontier::Frontier;
 
 /// An entry as it lies in a segment, every CRC checked.
 #[derive(Clone, Debug)]
@@ -29,6 +30,16 @@ pub(crate) struct Scanned {
 }
 
 impl Scanned {
+    /// Whether this is the entry that comes next: its place, and its chain over the one before.
+    pub(crate) fn follows(&self, frontier: &Frontier) -> bool {
+        let header = &self.envelope.header;
+        let mut unsealed = Vec::new();
+        envelope::encode(header, &self.envelope.parts, &mut unsealed);
+        header.position.index == frontier.next_index()
+            && header.base_offset == frontier.next_offset
+            && header.chain == envelope::chain(frontier.chain, &unsealed)
+    }
+
     /// The newest record timestamp in it.
     pub(crate) fn max_timestamp(&self) -> Option<Timestamp> {
         if self.envelope.header.void {
@@ -137,34 +148,55 @@ fn read(file: &dyn File, position: u64, bytes: usize) -> io::Result<Bytes> {
 const SEARCH_BYTES: usize = 1024 * 1024;
 
 /// Looks behind damage for an entry that shows that `index` was on stable storage: one of this file
-/// (its CRC is seeded with the generation) with a higher index that says so.
+/// (its CRC is seeded with the generation) with a higher index that says so. Answers with its index.
 pub(crate) fn find_behind(
     file: &dyn File,
     generation: u64,
     from: u64,
     end: u64,
     index: LogIndex,
-) -> io::Result<Option<(u64, LogIndex)>> {
+) -> io::Result<Option<LogIndex>> {
+    let witnesses =
+        |envelope: &Envelope| envelope.header.position.index > index && envelope.synced_end > index;
+    let found = find(file, generation, from, end, witnesses)?;
+    Ok(found.map(|(_, envelope)| envelope.header.position.index))
+}
+
+/// Looks for the next whole envelope of this file; where it begins.
+pub(crate) fn find_any(
+    file: &dyn File,
+    generation: u64,
+    from: u64,
+    end: u64,
+) -> io::Result<Option<u64>> {
+    Ok(find(file, generation, from, end, |_| true)?.map(|(position, _)| position))
+}
+
+fn find(
+    file: &dyn File,
+    generation: u64,
+    from: u64,
+    end: u64,
+    wanted: impl Fn(&Envelope) -> bool,
+) -> io::Result<Option<(u64, Envelope)>> {
     let mut start = from.next_multiple_of(ALIGN);
     while start < end {
         let left = usize::try_from(end - start).unwrap_or(usize::MAX);
         let chunk = read(file, start, SEARCH_BYTES.min(left))?;
-        for (at, word) in chunk.chunks_exact(ALIGN as usize).enumerate() {
-            if word[..4] != MAGIC {
-                continue;
-            }
-            let position = start + at as u64 * ALIGN;
-            if let Some(envelope) = envelope_at(file, generation, position, end)?
-                && envelope.header.position.index > index
-                && envelope.synced_end > index
+        for (at, word) in (0..).zip(chunk.chunks_exact(ALIGN as usize)) {
+            let position = start + at * ALIGN;
+            if word[..4] == MAGIC
+                && let Some(envelope) = envelope_at(file, generation, position, end)?
+                && wanted(&envelope)
             {
-                return Ok(Some((position, envelope.header.position.index)));
+                return Ok(Some((position, envelope)));
             }
         }
-        if chunk.len() < ALIGN as usize {
-            return Ok(None);
+        let searched = chunk.len() as u64 / ALIGN * ALIGN;
+        if searched == 0 {
+            break;
         }
-        start += (chunk.len() as u64) / ALIGN * ALIGN;
+        start += searched;
     }
     Ok(None)
 }

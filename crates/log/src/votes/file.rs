@@ -187,6 +187,13 @@ const fn position(sequence: u64) -> u64 {
     HEAD_BYTES as u64 + sequence * Record::BYTES as u64
 }
 
+/// Reads the bytes of a votes file: the newest record of each group.
+pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Vec<(GroupId, GroupRecord)>, OpenError> {
+    let head = Head::decode(bytes, path)?;
+    let (groups, _) = replay(bytes, &head, path)?;
+    Ok(groups.into_iter().collect())
+}
+
 /// Reads all records; the groups, and how many records are whole.
 ///
 /// A record that is damaged is torn, and ends the file, unless something shows that it was on stable

@@ -316,7 +316,7 @@ fn appending_copies_no_body() {
     let disk = SimDisk::new();
     let log = Node::stepped(&disk).create();
     let sent: Bytes = batch(1, 1000, 1);
-    log.append(vec![records(1, 0, 0, &[sent.clone()])], any()).unwrap();
+    log.append(vec![records(1, 0, 0, std::slice::from_ref(&sent))], any()).unwrap();
     let held = log.in_memory(LogIndex(0)..LogIndex(1), 1).unwrap();
     let part = &held[0].body.in_memory().unwrap()[0];
     assert_eq!(part.as_ptr(), sent.as_ptr());

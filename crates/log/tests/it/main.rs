@@ -1,8 +1,12 @@
 //! Tests of the log through its public surface.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "tests print how much they tried")]
 
 mod append;
+mod crash_states;
 mod cut;
 mod faults;
+mod golden;
 mod read;
 mod recover;
 mod starts;
