@@ -1,0 +1,421 @@
+//! One broker: owns its tasks and sockets, starts and stops them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidelog_log::disk::{DataLock, LockError};
+use tidelog_raft::{Node, NodeConfig, RaftServer};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{error, info, warn};
+
+use crate::cluster::Cluster;
+use crate::config::{Config, ConfigError, HostPort};
+use crate::core::{Core, Phase};
+use crate::environment::{Environment, Listener, ListenerName, create_dir_all};
+use crate::formation::{FormationError, Settled, settle};
+use crate::identity::{Identity, IdentityError};
+use crate::introducer::Introducer;
+use crate::others::Others;
+use crate::registry::Advertised;
+use crate::services::SwitchingRaft;
+use crate::view::View;
+use crate::{formation, http, leaders, reconcile, registry, server};
+
+/// Where the view lies in the data directory.
+const VIEW_DIR: &str = "view";
+
+/// How often health is looked at for the gRPC health service.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a broker that was dropped goes on in the background.
+const DROPPED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What of a stop is kept for streams to end, after leadership was handed over.
+const STREAMS_SHARE: u32 = 4;
+
+/// Why a broker does not start. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be made or written.
+    #[error("data directory {} cannot be used: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process uses the data directory.
+    #[error(transparent)]
+    Locked(LockError),
+    /// The data directory is another broker's, or damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A listener's address cannot be used.
+    #[error("listener.{name}.bind = {address} cannot be used: {source}")]
+    Bind {
+        /// The listener.
+        name: ListenerName,
+        /// Its address.
+        address: HostPort,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a broker that had started came to an end by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It does not belong to the cluster that it was sent to.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
+    /// Its Raft node does not start.
+    #[error("{0}")]
+    Node(String),
+    /// The cluster refuses it.
+    #[error("{0}")]
+    Refused(String),
+    /// A task of it panicked: a bug.
+    #[error("a task of the broker panicked: {0}")]
+    Panicked(String),
+}
+
+/// Where a broker listens, and what it tells others to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    /// What is bound; the port is never 0.
+    pub bound: SocketAddr,
+    /// What others dial.
+    pub advertised: HostPort,
+}
+
+/// A running broker. Dropped without [`Broker::stop`], it closes its listeners at once and its groups
+/// soon after.
+#[derive(Debug)]
+pub struct Broker {
+    core: Arc<Core>,
+    addresses: BTreeMap<&'static str, ListenerAddress>,
+    life: Mutex<Option<JoinHandle<Result<(), RunError>>>>,
+    listeners: JoinSet<()>,
+    health: HealthReporter,
+    ended: watch::Receiver<Option<Arc<str>>>,
+    _lock: Option<DataLock>,
+}
+
+impl Broker {
+    /// Starts a broker: takes its data directory and its ports, and begins to look for its cluster.
+    /// It may wait for that however long; [`Broker::wait`] tells when it gave up.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config, env: Environment) -> Result<Self, StartError> {
+        config.check()?;
+        let (lock, identity) = open_data_dir(&config, &env).await?;
+        let mut bound = BTreeMap::new();
+        for name in [ListenerName::Client, ListenerName::Internal, ListenerName::Http] {
+            bound.insert(name.as_str(), bind(&config, &env, name).await?);
+        }
+        let addresses: BTreeMap<_, _> =
+            bound.iter().map(|(name, (_, address))| (*name, address.clone())).collect();
+        info!(broker = config.broker_id, data = %config.data_dir.display(), "starting");
+
+        let introducer = Arc::new(Introducer::new(&config));
+        let raft = SwitchingRaft::new(RaftServer::unformed(Arc::clone(&introducer) as _));
+        let core = Core::new(config, env);
+        let health = HealthReporter::new();
+        let mut listeners = JoinSet::new();
+        let mut listener = |name: ListenerName| -> Box<dyn Listener> {
+            bound.remove(name.as_str()).expect("all three were bound").0
+        };
+        let router = server::client_router(&core, &health);
+        let stop = stopped(&core);
+        let client = listener(ListenerName::Client);
+        listeners.spawn(server::serve(
+            Arc::clone(&core),
+            ListenerName::Client,
+            router,
+            client,
+            stop,
+        ));
+        let router = server::internal_router(&core, raft.clone());
+        let stop = stopped(&core);
+        let internal = listener(ListenerName::Internal);
+        listeners.spawn(server::serve(
+            Arc::clone(&core),
+            ListenerName::Internal,
+            router,
+            internal,
+            stop,
+        ));
+        listeners.spawn(http::serve(Arc::clone(&core), listener(ListenerName::Http)));
+        listeners.spawn(follow_health(Arc::clone(&core), health.clone()));
+
+        let (tell, ended) = watch::channel(None);
+        let advertised = addresses.clone();
+        let life = live(Arc::clone(&core), identity, introducer, raft, advertised);
+        let life = tokio::spawn(async move {
+            let end = life.await;
+            let reason = end.as_ref().err().map(|err| reconcile::with_sources(err));
+            tell.send_replace(Some(reason.unwrap_or_default().into()));
+            end
+        });
+        Ok(Self {
+            core,
+            addresses,
+            life: Mutex::new(Some(life)),
+            listeners,
+            health,
+            ended,
+            _lock: lock,
+        })
+    }
+
+    /// Where the broker listens, by the name of the listener.
+    #[must_use]
+    pub const fn addresses(&self) -> &BTreeMap<&'static str, ListenerAddress> {
+        &self.addresses
+    }
+
+    /// The configuration that it runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.core.config
+    }
+
+    /// Why the broker cannot do its work yet; `None` when it can.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        self.core.not_ready()
+    }
+
+    /// Waits until the broker comes to an end by itself. One that runs well never does.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn wait(&self) -> Result<(), RunError> {
+        // An error says that the task is gone, which its handle explains.
+        let _ = self.ended.clone().wait_for(Option::is_some).await;
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match life {
+            // Asked before: the reason was given then.
+            None => Ok(()),
+            Some(life) => match life.await {
+                Ok(end) => end,
+                Err(err) if err.is_cancelled() => Ok(()),
+                Err(err) => Err(RunError::Panicked(err.to_string())),
+            },
+        }
+    }
+
+    /// Stops: hands leadership over, lets what is in flight end, closes the listeners; whatever is
+    /// not done by then is dropped.
+    pub async fn stop(mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        info!(broker = self.core.config.broker_id, "stopping");
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        if let Some(cluster) = self.core.running() {
+            // While the streams still run: they learn of the next leader by their own answers.
+            cluster.node.shutdown(within - within / STREAMS_SHARE).await;
+        }
+        self.core.stopping.send_replace(true);
+        if let Some(life) = self.life.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            life.abort();
+        }
+        let closed = async {
+            // Two of them end by themselves, the others are aborted with the set.
+            let mut left = 2;
+            while left > 0 && self.listeners.join_next().await.is_some() {
+                left -= 1;
+            }
+        };
+        if timeout_at(deadline, closed).await.is_err() {
+            warn!("stopped before every stream had ended");
+        }
+        self.listeners.abort_all();
+        info!(broker = self.core.config.broker_id, "stopped");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.core.stopping.send_replace(true);
+        if let Some(life) = self.life.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            life.abort();
+        }
+        // After a stop there is nothing left of the node to shut down.
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Some(cluster), Ok(runtime)) = (self.core.running(), runtime) {
+            runtime.spawn(async move { cluster.node.shutdown(DROPPED_WITHIN).await });
+        }
+    }
+}
+
+async fn open_data_dir(
+    config: &Config,
+    env: &Environment,
+) -> Result<(Option<DataLock>, Option<Identity>), StartError> {
+    let (disk, lock) = (Arc::clone(&env.node.disk), env.lock_data_dir);
+    let (data, broker) = (config.data_dir.clone(), config.broker());
+    let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let path = data.clone();
+    let open = move || {
+        let unusable = |source| StartError::DataDir { path: path.clone(), source };
+        create_dir_all(&*disk, &data).map_err(unusable)?;
+        let lock = if lock { Some(DataLock::acquire(&data).map_err(locked)?) } else { None };
+        let identity = Identity::read(&*disk, &data, broker)?;
+        Ok((lock, identity))
+    };
+    env.blocking(open).await.map_err(unusable)?
+}
+
+fn locked(err: LockError) -> StartError {
+    match err {
+        LockError::Io { data, source } => StartError::DataDir { path: data, source },
+        in_use => StartError::Locked(in_use),
+    }
+}
+
+async fn bind(
+    config: &Config,
+    env: &Environment,
+    name: ListenerName,
+) -> Result<(Box<dyn Listener>, ListenerAddress), StartError> {
+    let listener = match name {
+        ListenerName::Client => &config.listener.client,
+        ListenerName::Internal => &config.listener.internal,
+        ListenerName::Http => &config.listener.http,
+    };
+    let failed = |source| StartError::Bind { name, address: listener.bind.clone(), source };
+    let bound = env.network.bind(name, &listener.bind).await.map_err(failed)?;
+    let address = bound.address().map_err(failed)?;
+    let advertised = listener.advertised.clone().or_else(|| {
+        let mine = config.initial_brokers.iter().find(|one| one.id == config.broker());
+        mine.filter(|_| name == ListenerName::Internal).map(|one| one.address.clone())
+    });
+    let advertised = advertised
+        .unwrap_or_else(|| HostPort { host: listener.bind.host.clone(), port: address.port() });
+    Ok((bound, ListenerAddress { bound: address, advertised }))
+}
+
+/// Completes once streams should end.
+fn stopped(core: &Core) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopping = core.stopping.subscribe();
+    async move {
+        // An error says that the broker is gone: that is a stop too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// Finds the cluster, opens the node, and runs until something ends it.
+async fn live(
+    core: Arc<Core>,
+    identity: Option<Identity>,
+    introducer: Arc<Introducer>,
+    raft: SwitchingRaft,
+    addresses: BTreeMap<&'static str, ListenerAddress>,
+) -> Result<(), RunError> {
+    let waiting = |reason: &str| {
+        core.phase.send_replace(Phase::Waiting(reason.into()));
+    };
+    let Settled { identity, initialize } =
+        settle(&core.config, &core.env, identity, &introducer, waiting).await?;
+    let cluster = open_cluster(&core, &identity, &introducer, &raft, initialize).await?;
+    core.phase.send_replace(Phase::Running(Arc::clone(&cluster)));
+
+    let name = |name: &str| match name {
+        "client" => ListenerName::Client,
+        "internal" => ListenerName::Internal,
+        _ => ListenerName::Http,
+    };
+    let advertised =
+        addresses.into_iter().map(|(listener, at)| (name(listener), at.advertised)).collect();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
+    tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
+    tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
+    let (config, env) = (core.config.clone(), core.env.clone());
+    tasks.spawn(registry::follow(cluster, config, env, identity, Advertised(advertised)));
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Err(RunError::Refused(reason)),
+            Err(err) => {
+                error!(%err, "a task panicked");
+                return Err(RunError::Panicked(err.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn endless(task: impl Future<Output = ()>) -> Result<(), String> {
+    task.await;
+    Ok(())
+}
+
+async fn open_cluster(
+    core: &Arc<Core>,
+    identity: &Identity,
+    introducer: &Arc<Introducer>,
+    raft: &SwitchingRaft,
+    initialize: Option<std::collections::BTreeSet<tidelog_types::NodeId>>,
+) -> Result<Arc<Cluster>, RunError> {
+    let failed = |err: &dyn std::error::Error| RunError::Node(reconcile::with_sources(err));
+    let (config, env) = (&core.config, &core.env);
+    let node = Node::open(node_config(config, identity), env.node.clone());
+    let node = node.await.map_err(|err| failed(&err))?;
+    let initial = config.initial_brokers.iter();
+    let nodes = formation::initial_nodes(config).into_iter();
+    node.set_addresses(
+        nodes.zip(initial).map(|(node, one)| (node, one.address.to_string())).collect(),
+    );
+    raft.switch(node.service(Arc::clone(introducer) as _));
+    let metadata = node.open_metadata(initialize).await.map_err(|err| failed(&err))?;
+    introducer.follow(metadata.view());
+    let dir = config.data_dir.join(VIEW_DIR);
+    let view = View::open(env.clone(), dir, metadata.view()).await.map_err(|err| failed(&err))?;
+    let others = Others::new(Arc::clone(&env.node.connector));
+    Ok(Cluster::new(config, identity, node, metadata, view, others))
+}
+
+fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
+    let raft = &config.raft;
+    NodeConfig {
+        tail_cache_bytes: config.storage.tail_cache.bytes(),
+        heartbeat: raft.heartbeat.0,
+        election_min: raft.election_min.0,
+        election_max: raft.election_max.0,
+        probe: raft.probe.0,
+        probe_missed: raft.probe_missed.0,
+        ..NodeConfig::new(identity.node(), identity.cluster_id.clone(), config.data_dir.clone())
+    }
+}
+
+/// Keeps gRPC's health service up to date.
+async fn follow_health(core: Arc<Core>, health: HealthReporter) {
+    let services =
+        ["", "tidelog.v1.LogService", "tidelog.v1.MetadataService", "tidelog.v1.AdminService"];
+    let mut stopping = core.stopping.subscribe();
+    loop {
+        let ready = core.not_ready().is_none();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in services {
+            health.set_service_status(service, status).await;
+        }
+        // Completes early when the broker stops; otherwise it is time to look again.
+        let _ = timeout(HEALTH_EVERY, stopping.changed()).await;
+    }
+}

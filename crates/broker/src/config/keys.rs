@@ -1,0 +1,136 @@
+//! The table of all keys: type, bounds, and what breaks when a value is wrong.
+
+use super::Config;
+use super::values::Value;
+
+/// One key of the configuration.
+pub(super) struct Key {
+    /// Its name, sections joined by dots.
+    pub(super) name: &'static str,
+    /// How its value is written.
+    pub(super) kind: &'static str,
+    /// The least and the most, where there are bounds.
+    pub(super) bounds: Option<(&'static str, &'static str)>,
+    /// Whether it must be given.
+    pub(super) required: bool,
+    /// What it is, and what goes wrong when it is wrong.
+    pub(super) text: &'static str,
+    /// Takes a value; `false` when it is not of the type or not within the bounds.
+    pub(super) put: fn(&mut Config, &str) -> bool,
+    /// The value it has.
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Key {
+    /// The environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("TIDELOG_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// What is allowed, for a person.
+    pub(super) fn allowed(&self) -> String {
+        match self.bounds {
+            Some((least, most)) => format!("a {} from {least} to {most}", self.kind),
+            None => format!("a {}", self.kind),
+        }
+    }
+}
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+macro_rules! keys {
+    ($($name:literal: $type:ty = $($field:ident).+ $(in $least:literal to $most:literal)? $(, $required:ident)?; $text:literal)*) => {
+        /// All keys, in the order of the file.
+        pub(super) static KEYS: &[Key] = &[$(Key {
+            name: $name,
+            kind: <$type as Value>::TYPE,
+            bounds: bounds!($($least, $most)?),
+            required: required!($($required)?),
+            text: $text,
+            put: |config, text| {
+                let Some(value) = <$type as Value>::read(text) else { return false };
+                $(if !value.within($least, $most) { return false })?
+                config.$($field).+ = value;
+                true
+            },
+            show: |config| config.$($field).+.show(),
+        },)*];
+    };
+}
+
+macro_rules! bounds {
+    () => {
+        None
+    };
+    ($least:literal, $most:literal) => {
+        Some(($least, $most))
+    };
+}
+
+macro_rules! required {
+    () => {
+        false
+    };
+    (required) => {
+        true
+    };
+}
+
+use super::values::{ByteSize, HostPort, InitialBroker, LogFormat, LogLevel, Span};
+use std::path::PathBuf;
+
+keys! {
+    "broker_id": u32 = broker_id in "1" to "2147483647", required;
+    "The broker's number, unique in the cluster. Two brokers with one number: the second is refused."
+    "data_dir": PathBuf = data_dir, required;
+    "Where everything of this broker lies, relative to the working directory. Another broker's directory is refused."
+    "rack": Option<String> = rack;
+    "Where the broker stands: replicas of a partition are spread over racks. Left out or wrong: one rack may hold them all."
+    "initial_brokers": Vec<InitialBroker> = initial_brokers, required;
+    "The 1, 3 or 5 brokers that form the cluster, equal on all of them, with their internal addresses. A broker whose list differs is refused."
+    "listener.client.bind": HostPort = listener.client.bind;
+    "Where clients are served. Not reachable from where they run: they cannot connect."
+    "listener.client.advertised": Option<HostPort> = listener.client.advertised;
+    "What clients are told to dial; `bind` when left out. Wrong: clients reach the first broker and no other."
+    "listener.internal.bind": HostPort = listener.internal.bind;
+    "Where the other brokers are served. Not reachable for them: this broker counts as dead."
+    "listener.internal.advertised": Option<HostPort> = listener.internal.advertised;
+    "What the other brokers dial; this broker's address in `initial_brokers` when left out. Wrong: it drops out of all its groups."
+    "listener.http.bind": HostPort = listener.http.bind;
+    "Where `/metrics`, `/healthz` and `/readyz` are served. Open to the world: so are the metrics."
+    "listener.http.advertised": Option<HostPort> = listener.http.advertised;
+    "What monitoring is told to dial; `bind` when left out."
+    "limits.in_flight_bytes": ByteSize = limits.in_flight_bytes in "1MiB" to "64GiB";
+    "Batches that wait for their ack, over all partitions. Too small: producers are told to slow down. Too large: memory."
+    "limits.in_flight_bytes_per_partition": ByteSize = limits.in_flight_bytes_per_partition in "1MiB" to "64GiB";
+    "The same for one partition, so that one without a quorum does not use up the whole. Too small: a busy partition is slowed down."
+    "limits.fetch_bytes": ByteSize = limits.fetch_bytes in "1MiB" to "64GiB";
+    "Batches read for consumers that have not taken them yet. Too small: smaller answers. Too large: memory."
+    "limits.connections": u32 = limits.connections in "16" to "100000";
+    "Connections of the client listener; beyond, new ones wait. Too small: clients time out. Too large: memory and file descriptors."
+    "limits.fetch_streams": u32 = limits.fetch_streams in "1" to "100000";
+    "Fetch streams of the broker; beyond, new ones are refused with `RESOURCE_EXHAUSTED`. Too large: memory."
+    "raft.heartbeat": Span = raft.heartbeat in "10ms" to "10s";
+    "Pause between a leader's heartbeats. Too small: idle partitions cost CPU. Too large: a dead leader is noticed late."
+    "raft.election_min": Span = raft.election_min in "50ms" to "60s";
+    "Shortest election timeout. Too small: a busy machine loses leaders. Too large: a frozen leader is replaced late."
+    "raft.election_max": Span = raft.election_max in "100ms" to "120s";
+    "Longest election timeout. Too close to the shortest: candidates collide."
+    "raft.probe": Span = raft.probe in "10ms" to "10s";
+    "Pause between two probes of another broker. Too small: CPU. Too large: a dead broker is noticed late."
+    "raft.probe_missed": Span = raft.probe_missed in "50ms" to "60s";
+    "Silence after which a broker counts as dead. Too small: a busy machine loses leaders. Too large: a frozen broker is missed late."
+    "storage.flush_threads": u32 = storage.flush_threads in "1" to "64";
+    "Threads that write and fsync. Too few: acks wait for each other. Too many: nothing gained."
+    "storage.read_threads": u32 = storage.read_threads in "1" to "64";
+    "Threads that read what is not in memory. Too few: consumers that lag wait for each other."
+    "storage.tail_cache": ByteSize = storage.tail_cache in "1MiB" to "64GiB";
+    "Recent entries kept in memory, over all partitions. Too small: consumers and followers read the disk. Too large: memory."
+    "log.level": LogLevel = log.level;
+    "How much is logged; can be changed while the broker runs. `debug` writes a line per request."
+    "log.format": LogFormat = log.format;
+    "How log lines are written."
+}

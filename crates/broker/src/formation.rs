@@ -1,0 +1,338 @@
+//! How a broker finds out which cluster it belongs to, and how a cluster begins.
+//!
+//! A broker with an identity knows. One with an empty directory asks all other initial brokers, and
+//! nothing is decided before all of them have answered:
+//! - they are empty too, with the same list: the lowest id forms the cluster, the others wait for it;
+//! - they belong to a cluster that does not know this broker: it joins, as it was meant to;
+//! - they belong to a cluster that knows it: its disk was wiped, and it must not come back as if
+//!   nothing had happened, since it may have voted.
+//!
+//! A list that differs from that of the broker that forms, or of a cluster, is refused.
+//!
+//! Not covered: a broker that joins, votes, and loses its disk before it has registered is not known
+//! yet and would join a second time. No record can be lost by it: it hosts no partition so early.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tidelog_raft::{Introduction, introduce};
+use tidelog_types::{BrokerId, Incarnation, NodeId};
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use crate::config::{Config, InitialBroker};
+use crate::environment::Environment;
+use crate::identity::{Identity, IdentityError};
+use crate::introducer::Introducer;
+
+/// Pause between two rounds of questions.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a waiting broker says again for whom.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// The incarnation that initial brokers begin with.
+const FIRST: Incarnation = Incarnation(1);
+
+/// Why a broker does not take part.
+#[derive(Debug, thiserror::Error)]
+pub enum FormationError {
+    /// The others say that it does not belong to them.
+    #[error("{0}")]
+    Refused(String),
+    /// The identity cannot be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Who this broker is, for good.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) identity: Identity,
+    /// The first members of the metadata group, when it is this broker that makes it.
+    pub(crate) initialize: Option<BTreeSet<NodeId>>,
+}
+
+/// What another initial broker answered.
+type Answers = BTreeMap<BrokerId, Result<Introduction, String>>;
+
+/// What follows from the answers.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Ask again; the text says for whom the broker waits.
+    Wait(String),
+    /// Choose the cluster's id and begin.
+    Form,
+    /// Belong to this cluster.
+    Join(String),
+    /// Stop, for this reason.
+    Refuse(String),
+}
+
+/// The nodes of the initial brokers.
+pub(crate) fn initial_nodes(config: &Config) -> BTreeSet<NodeId> {
+    let node = |one: &InitialBroker| NodeId { broker: one.id, incarnation: FIRST };
+    config.initial_brokers.iter().map(node).collect()
+}
+
+/// Finds out who this broker is, however long that takes; `waiting` is told for whom it waits.
+pub(crate) async fn settle(
+    config: &Config,
+    env: &Environment,
+    identity: Option<Identity>,
+    introducer: &Introducer,
+    waiting: impl Fn(&str),
+) -> Result<Settled, FormationError> {
+    if let Some(identity) = identity {
+        let answers = ask(config, env, introducer).await;
+        refuse_other_cluster(&identity, &answers)?;
+        let initialize = identity.forming.then(|| initial_nodes(config));
+        introducer.belong(&identity);
+        return Ok(Settled { identity, initialize });
+    }
+    let mut said: Option<(String, Instant)> = None;
+    loop {
+        let answers = ask(config, env, introducer).await;
+        let (cluster_id, forming) = match decide(config, &answers) {
+            Decision::Refuse(reason) => return Err(FormationError::Refused(reason)),
+            Decision::Form => (uuid(env), true),
+            Decision::Join(cluster_id) => (cluster_id, false),
+            Decision::Wait(reason) => {
+                let old =
+                    |(text, at): &(String, Instant)| *text != reason || at.elapsed() > SAY_EVERY;
+                if said.as_ref().is_none_or(old) {
+                    info!(reason, "waiting for the cluster to form");
+                    waiting(&reason);
+                    said = Some((reason, Instant::now()));
+                }
+                sleep(ASK_EVERY).await;
+                continue;
+            }
+        };
+        let node = NodeId { broker: config.broker(), incarnation: FIRST };
+        let identity = Identity::new(cluster_id, node, forming);
+        write(env, config, identity.clone()).await?;
+        info!(cluster = identity.cluster_id, forming, "joined a cluster");
+        introducer.belong(&identity);
+        let initialize = forming.then(|| initial_nodes(config));
+        return Ok(Settled { identity, initialize });
+    }
+}
+
+/// Writes the identity off the tasks.
+pub(crate) async fn write(
+    env: &Environment,
+    config: &Config,
+    identity: Identity,
+) -> Result<(), IdentityError> {
+    let (disk, data) = (env.node.disk.clone(), config.data_dir.clone());
+    let path = data.clone();
+    let written = env.blocking(move || identity.write(&*disk, &data)).await;
+    written.map_err(|source| IdentityError::Io { doing: "write the identity in", path, source })?
+}
+
+fn uuid(env: &Environment) -> String {
+    tidelog_state::metadata::ClusterId(env.random_uuid()).to_string()
+}
+
+async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Answers {
+    let me = introducer.introduction();
+    let others = config.initial_brokers.iter().filter(|one| one.id != config.broker());
+    let questions = others.map(|one| {
+        let me = &me;
+        async move {
+            let address = one.address.to_string();
+            let answer = introduce(&*env.node.connector, &address, me).await;
+            (one.id, answer.map_err(|err| err.to_string()))
+        }
+    });
+    join_all(questions).await.into_iter().collect()
+}
+
+fn decide(config: &Config, answers: &Answers) -> Decision {
+    let me = config.broker();
+    let list = config.initial_list();
+    let founder = config.initial_brokers.iter().map(|one| one.id).min().unwrap_or(me);
+    let address = |id: &BrokerId| {
+        let of = config.initial_brokers.iter().find(|one| one.id == *id);
+        of.map(|one| one.address.to_string()).unwrap_or_default()
+    };
+    let mut missing = Vec::new();
+    let mut clusters = BTreeMap::new();
+    for (id, answer) in answers {
+        let Ok(answer) = answer else {
+            missing.push(format!("broker {id} at {}", address(id)));
+            continue;
+        };
+        if answer.broker != *id {
+            return Decision::Wait(format!(
+                "broker {id}: broker {} answers at {}",
+                answer.broker,
+                address(id)
+            ));
+        }
+        let foreign = answer.initial_brokers != list;
+        if foreign && (answer.cluster_id.is_some() || *id == founder) {
+            return Decision::Refuse(format!(
+                "initial_brokers is {}, but broker {id} at {} has {}: all must have the same list",
+                list.join(","),
+                address(id),
+                answer.initial_brokers.join(",")
+            ));
+        }
+        if foreign {
+            return Decision::Wait(format!(
+                "broker {id} at {}, whose initial_brokers is {} instead of {}",
+                address(id),
+                answer.initial_brokers.join(","),
+                list.join(",")
+            ));
+        }
+        let Some(cluster) = &answer.cluster_id else { continue };
+        if answer.known_brokers.contains(&me) {
+            return Decision::Refuse(format!(
+                "data directory {} is empty, but cluster {cluster} knows broker {me}: its disk was \
+                 wiped or is not mounted. Put the disk back; an empty one may return only as a new \
+                 incarnation",
+                config.data_dir.display()
+            ));
+        }
+        clusters.entry(cluster.clone()).or_insert(*id);
+    }
+    if clusters.len() > 1 {
+        let each = clusters.iter().map(|(cluster, id)| format!("broker {id} to {cluster}"));
+        let each: Vec<_> = each.collect();
+        return Decision::Refuse(format!(
+            "the initial brokers belong to different clusters: {}",
+            each.join(", ")
+        ));
+    }
+    if !missing.is_empty() {
+        return Decision::Wait(missing.join(", "));
+    }
+    match clusters.into_keys().next() {
+        Some(cluster) => Decision::Join(cluster),
+        None if founder == me => Decision::Form,
+        None => Decision::Wait(format!("broker {founder} at {} to form it", address(&founder))),
+    }
+}
+
+fn refuse_other_cluster(identity: &Identity, answers: &Answers) -> Result<(), FormationError> {
+    for (id, answer) in answers {
+        let Ok(Introduction { cluster_id: Some(cluster), broker, .. }) = answer else { continue };
+        if broker == id && *cluster != identity.cluster_id {
+            return Err(FormationError::Refused(format!(
+                "data directory belongs to cluster {}, but broker {id} to cluster {cluster}: wrong \
+                 disk or wrong initial_brokers",
+                identity.cluster_id
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(me: u32) -> Config {
+        let broker = |id: u32| format!("{id}@h{id}:7171").parse().unwrap();
+        Config {
+            broker_id: me,
+            initial_brokers: [1, 2, 3].map(broker).to_vec(),
+            data_dir: "d".into(),
+            ..Config::default()
+        }
+    }
+
+    fn empty(id: u32) -> Introduction {
+        Introduction {
+            broker: BrokerId(id),
+            incarnation: None,
+            cluster_id: None,
+            initial_brokers: config(id).initial_list(),
+            known_brokers: Vec::new(),
+        }
+    }
+
+    fn member(id: u32, cluster: &str, known: &[u32]) -> Introduction {
+        let known_brokers = known.iter().map(|id| BrokerId(*id)).collect();
+        Introduction { cluster_id: Some(cluster.to_owned()), known_brokers, ..empty(id) }
+    }
+
+    fn decided(me: u32, answers: Vec<(u32, Option<Introduction>)>) -> Decision {
+        let answer = |(id, answer): (u32, Option<Introduction>)| {
+            (BrokerId(id), answer.ok_or_else(|| "refused".to_owned()))
+        };
+        decide(&config(me), &answers.into_iter().map(answer).collect())
+    }
+
+    fn wait(text: &str) -> Decision {
+        Decision::Wait(text.to_owned())
+    }
+
+    #[test]
+    fn the_lowest_forms_once_all_others_are_there_and_empty() {
+        let both = |a, b| vec![(a, Some(empty(a))), (b, Some(empty(b)))];
+        assert_eq!(decided(1, both(2, 3)), Decision::Form);
+        assert_eq!(decided(2, both(1, 3)), wait("broker 1 at h1:7171 to form it"));
+        assert_eq!(
+            decided(1, vec![(2, None), (3, None)]),
+            wait("broker 2 at h2:7171, broker 3 at h3:7171")
+        );
+        assert_eq!(decided(1, vec![(2, Some(empty(2))), (3, None)]), wait("broker 3 at h3:7171"));
+    }
+
+    #[test]
+    fn who_was_not_registered_joins_once_all_have_answered() {
+        let joined = Decision::Join("c".to_owned());
+        let forming = vec![(1, Some(member(1, "c", &[]))), (3, Some(empty(3)))];
+        assert_eq!(decided(2, forming), joined);
+        let formed = vec![(1, Some(member(1, "c", &[1, 3]))), (3, Some(member(3, "c", &[1, 3])))];
+        assert_eq!(decided(2, formed), joined);
+        let one = vec![(1, Some(member(1, "c", &[1, 3]))), (3, None)];
+        assert_eq!(decided(2, one), wait("broker 3 at h3:7171"));
+        // The broker that forms lost its disk before the cluster formed.
+        let others = vec![(2, Some(member(2, "c", &[]))), (3, Some(empty(3)))];
+        assert_eq!(decided(1, others), joined);
+    }
+
+    #[test]
+    fn wiped_foreign_and_divided_are_refused() {
+        let check = |me, answers, expected: &str| match decided(me, answers) {
+            Decision::Refuse(reason) => assert!(reason.contains(expected), "{reason}"),
+            other => panic!("{other:?}"),
+        };
+        let known = vec![(1, Some(member(1, "c", &[1, 2, 3]))), (3, None)];
+        check(2, known, "disk was wiped");
+        let two = vec![(1, Some(member(1, "c", &[1]))), (3, Some(member(3, "e", &[3])))];
+        check(2, two, "broker 1 to c, broker 3 to e");
+        let mut other = empty(1);
+        other.initial_brokers.pop();
+        check(2, vec![(1, Some(other.clone())), (3, None)], "all must have the same list");
+        // A list that differs elsewhere is that broker's mistake: the founder waits.
+        other.broker = BrokerId(3);
+        let reason = "broker 3 at h3:7171, whose initial_brokers is 1@h1:7171,2@h2:7171 instead of \
+                      1@h1:7171,2@h2:7171,3@h3:7171";
+        assert_eq!(decided(1, vec![(2, Some(empty(2))), (3, Some(other))]), wait(reason));
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_waited_for() {
+        let swapped = vec![(2, Some(empty(3))), (3, Some(empty(3)))];
+        assert_eq!(decided(1, swapped), wait("broker 2: broker 3 answers at h2:7171"));
+    }
+
+    #[test]
+    fn a_directory_of_another_cluster_is_refused() {
+        let identity = Identity::new("c".to_owned(), NodeId::new(2, 1), false);
+        let answers = |cluster| {
+            let answer: Result<_, String> = Ok(member(1, cluster, &[1, 2, 3]));
+            BTreeMap::from([(BrokerId(1), answer), (BrokerId(3), Err("refused".to_owned()))])
+        };
+        assert!(refuse_other_cluster(&identity, &answers("c")).is_ok());
+        let err = refuse_other_cluster(&identity, &answers("e")).unwrap_err().to_string();
+        assert!(err.contains("belongs to cluster c, but broker 1 to cluster e"), "{err}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The replicas that this broker hosts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tidelog_raft::{Leadership, Partition, Role};
+use tidelog_types::{GroupId, TopicName};
+
+use crate::budget::Budget;
+
+/// One replica.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) group: GroupId,
+    pub(crate) topic: TopicName,
+    pub(crate) state: ReplicaState,
+    /// Bytes of batches in flight that this partition may hold.
+    pub(crate) share: Arc<Budget>,
+    batch_bytes_max: AtomicUsize,
+}
+
+/// Whether a replica takes part in its group.
+#[derive(Debug)]
+pub(crate) enum ReplicaState {
+    /// It does.
+    Open(Partition),
+    /// It does not: its disk is damaged or failed. It neither votes nor acks.
+    Out(String),
+}
+
+impl Replica {
+    pub(crate) fn new(
+        group: GroupId,
+        topic: TopicName,
+        state: ReplicaState,
+        share: Arc<Budget>,
+        batch_bytes_max: usize,
+    ) -> Self {
+        Self { group, topic, state, share, batch_bytes_max: AtomicUsize::new(batch_bytes_max) }
+    }
+
+    /// The partition, unless the replica stepped out.
+    pub(crate) fn partition(&self) -> Option<&Partition> {
+        match &self.state {
+            ReplicaState::Open(partition) => Some(partition),
+            ReplicaState::Out(_) => None,
+        }
+    }
+
+    /// Who leads, as this replica knows.
+    pub(crate) fn leadership(&self) -> Option<Leadership> {
+        self.partition().map(|partition| *partition.leadership().borrow())
+    }
+
+    /// Whether this replica leads, ready or not.
+    pub(crate) fn leads(&self) -> bool {
+        self.leadership().is_some_and(|leadership| leadership.role == Role::Leader)
+    }
+
+    /// The largest batch that the topic takes.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        self.batch_bytes_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_batch_bytes_max(&self, bytes: usize) {
+        self.batch_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// All replicas of this broker.
+#[derive(Debug, Default)]
+pub(crate) struct Hosted(RwLock<BTreeMap<GroupId, Arc<Replica>>>);
+
+impl Hosted {
+    pub(crate) fn find(&self, group: GroupId) -> Option<Arc<Replica>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    pub(crate) fn put(&self, replica: Arc<Replica>) {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        map.insert(replica.group, replica);
+    }
+
+    pub(crate) fn remove(&self, group: GroupId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! Makes what this broker hosts follow the metadata: opens and creates replicas, follows configs,
+//! deletes what a committed command deleted.
+//!
+//! Invariants:
+//! - A replica is deleted only because its topic is *deleting*, never because the metadata does not
+//!   seem to know it.
+//! - A replica is opened only where this node is among the partition's first voters: a broker that
+//!   came back as a new incarnation never pretends to be the one that voted.
+//! - Whoever finds damage steps out and stays out until the broker starts again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tidelog_raft::{Error as RaftError, PartitionConfig};
+use tidelog_state::metadata::{Command, Machine, TopicState};
+use tidelog_types::{GroupId, PartitionId, TopicId, TopicName};
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use crate::budget::Budget;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::hosted::{Replica, ReplicaState};
+
+/// Replicas opened or deleted at a time.
+const AT_A_TIME: usize = 16;
+
+/// Pause before what failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a report may take.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Follows the metadata until the node stops.
+pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
+    let mut changes = cluster.machine_changes();
+    loop {
+        let machine = Arc::clone(&changes.borrow_and_update());
+        let done = reconcile(&cluster, &config, &machine).await;
+        if !done {
+            sleep(AGAIN_AFTER).await;
+            continue;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One replica that should be open here.
+struct Wanted {
+    group: GroupId,
+    topic: TopicName,
+    voters: Vec<tidelog_types::NodeId>,
+    config: PartitionConfig,
+    batch_bytes_max: usize,
+    initialize: bool,
+}
+
+/// Tells whether everything is as it should be; `false`: try again.
+async fn reconcile(cluster: &Arc<Cluster>, config: &Config, machine: &Machine) -> bool {
+    let share = config.limits.in_flight_bytes_per_partition.bytes();
+    let wanted = wanted(cluster, machine);
+    let opened = stream::iter(wanted)
+        .map(|wanted| open(cluster, wanted, share))
+        .buffer_unordered(AT_A_TIME)
+        .fold(true, |all, one| async move { all && one });
+    let opened = opened.await;
+    let deleted = delete(cluster, machine).await;
+    opened && deleted
+}
+
+fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
+    let mut all = Vec::new();
+    for (group, partition) in machine.hosted_by(cluster.me.broker) {
+        let topic = machine.topic(group.topic).expect("a hosted partition is of a known topic");
+        let config = machine.topic_config(group.topic).expect("a known topic has a config");
+        if !partition.voters.contains(&cluster.me) {
+            continue;
+        }
+        all.push(Wanted {
+            group,
+            topic: topic.name.clone(),
+            voters: partition.voters.clone(),
+            config: PartitionConfig {
+                segment_bytes: config.segment_bytes,
+                retention: config.retention,
+                retention_bytes: config.retention_bytes,
+            },
+            batch_bytes_max: config.batch_bytes_max as usize,
+            initialize: partition.may_initialize(cluster.me),
+        });
+    }
+    all
+}
+
+async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
+    let Wanted { group, topic, voters, config, batch_bytes_max, initialize } = wanted;
+    if let Some(replica) = cluster.hosted.find(group) {
+        replica.set_batch_bytes_max(batch_bytes_max);
+        if let Some(partition) = replica.partition() {
+            partition.set_config(config);
+        }
+        return true;
+    }
+    let opened = cluster.node.open_partition(group, &voters, config, initialize).await;
+    let state = match opened {
+        Ok(partition) => {
+            info!(%topic, partition = %group.partition, id = %group.topic, "opened a replica");
+            ReplicaState::Open(partition)
+        }
+        Err(err @ (RaftError::Quarantined { .. } | RaftError::Log { .. })) => {
+            let reason = with_sources(&err);
+            error!(%topic, partition = %group.partition, err = reason, "a replica steps out");
+            ReplicaState::Out(reason)
+        }
+        Err(err) => {
+            let err = with_sources(&err);
+            warn!(%topic, partition = %group.partition, err, "a replica does not open");
+            return false;
+        }
+    };
+    let share = Budget::new(share);
+    cluster.hosted.put(Arc::new(Replica::new(group, topic, state, share, batch_bytes_max)));
+    true
+}
+
+/// Deletes what deleted topics have left here, and reports it.
+async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
+    let deleting: Vec<_> = machine
+        .topics()
+        .filter(|topic| topic.state == TopicState::Deleting)
+        .filter(|topic| topic.deleting_on().contains(&cluster.me))
+        .map(|topic| (topic.id, topic.partitions.len() as u32))
+        .collect();
+    if deleting.is_empty() {
+        return true;
+    }
+    let mut groups = Vec::new();
+    for (topic, partitions) in &deleting {
+        groups.extend((0..*partitions).map(|number| GroupId::new(*topic, PartitionId(number))));
+    }
+    let failed: BTreeSet<TopicId> = stream::iter(groups)
+        .map(|group| async move {
+            cluster.hosted.remove(group);
+            match cluster.node.delete_partition(group).await {
+                Ok(()) => None,
+                Err(err) => {
+                    let err = with_sources(&err);
+                    warn!(%group, err, "a replica is not deleted yet");
+                    Some(group.topic)
+                }
+            }
+        })
+        .buffer_unordered(AT_A_TIME)
+        .filter_map(|failed| async move { failed })
+        .collect()
+        .await;
+    let topics: Vec<_> =
+        deleting.into_iter().map(|(topic, _)| topic).filter(|id| !failed.contains(id)).collect();
+    for topic in &topics {
+        info!(id = %topic, "deleted the replicas of a topic");
+    }
+    let report = Command::ReportDeleted { node: cluster.me, topics };
+    let reported = cluster.propose(&report, Instant::now() + REPORT_TIMEOUT).await;
+    if let Err(err) = &reported {
+        warn!(%err, "deletion is not reported yet");
+    }
+    reported.is_ok() && failed.is_empty()
+}
+
+/// An error with everything under it, in one line.
+pub(crate) fn with_sources(err: &dyn std::error::Error) -> String {
+    let mut line = err.to_string();
+    let mut source = err.source();
+    while let Some(err) = source {
+        line.push_str(": ");
+        line.push_str(&err.to_string());
+        source = err.source();
+    }
+    line
+}

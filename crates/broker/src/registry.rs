@@ -1,0 +1,136 @@
+//! Forms the cluster in the metadata, registers this broker in it, and follows where the others are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_state::metadata::{Address, BrokerSpec, ClusterId, Command, Machine};
+use tidelog_types::{ErrorCode, Incarnation, TopicId};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::cluster::Cluster;
+use crate::config::{Config, HostPort};
+use crate::environment::{Environment, ListenerName};
+use crate::formation;
+use crate::identity::Identity;
+
+/// Pause between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long one try may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a broker tells the others to dial.
+#[derive(Clone, Debug)]
+pub(crate) struct Advertised(pub(crate) Vec<(ListenerName, HostPort)>);
+
+impl Advertised {
+    fn addresses(&self) -> Vec<Address> {
+        let address = |(name, at): &(ListenerName, HostPort)| Address {
+            listener: name.as_str().to_owned(),
+            host: at.host.clone(),
+            port: at.port,
+        };
+        let mut addresses: Vec<_> = self.0.iter().map(address).collect();
+        // As the machine keeps them.
+        addresses.sort();
+        addresses
+    }
+}
+
+/// Follows the registry until the node stops.
+///
+/// # Errors
+/// One line, when the cluster does not take this broker: its data directory is of an earlier
+/// incarnation.
+pub(crate) async fn follow(
+    cluster: Arc<Cluster>,
+    config: Config,
+    env: Environment,
+    identity: Identity,
+    advertised: Advertised,
+) -> Result<(), String> {
+    let mut changes = cluster.machine_changes();
+    let mut forming = identity.forming;
+    loop {
+        let machine = Arc::clone(&changes.borrow_and_update());
+        cluster.node.set_addresses(cluster.internal_addresses());
+        let known = cluster.internal_addresses();
+        cluster.others.keep(|address| known.values().any(|one| one == address));
+        if machine.cluster().is_some() && forming {
+            let written = formation::write(&env, &config, identity.clone().formed()).await;
+            written.map_err(|err| crate::reconcile::with_sources(&err))?;
+            forming = false;
+            info!(cluster = cluster.id, "formed the cluster");
+        }
+        if step(&cluster, &config, &advertised, &machine).await? {
+            if changes.changed().await.is_err() {
+                return Ok(());
+            }
+        } else {
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// Does what is to be done next; `false` when it must be looked at again.
+async fn step(
+    cluster: &Cluster,
+    config: &Config,
+    advertised: &Advertised,
+    machine: &Machine,
+) -> Result<bool, String> {
+    if machine.cluster().is_none() {
+        return Ok(form(cluster, config).await);
+    }
+    let known = machine.broker(config.broker());
+    let same = |broker: &tidelog_state::metadata::Broker| {
+        broker.node() == cluster.me
+            && broker.rack == config.rack
+            && broker.addresses == advertised.addresses()
+    };
+    if known.is_some_and(same) {
+        return Ok(true);
+    }
+    let broker = BrokerSpec {
+        id: config.broker(),
+        incarnation: cluster.me.incarnation,
+        rack: config.rack.clone(),
+        addresses: advertised.addresses(),
+    };
+    let command = Command::RegisterBroker { broker };
+    match cluster.propose(&command, Instant::now() + TRY_TIMEOUT).await {
+        Ok(_) => {
+            info!(node = %cluster.me, "registered");
+            Ok(false)
+        }
+        Err(err) if err.error_code() == Ok(ErrorCode::InvalidRequest) => {
+            Err(format!("the cluster refuses this broker: {}", err.message))
+        }
+        Err(err) => {
+            warn!(%err, "not registered yet");
+            Ok(false)
+        }
+    }
+}
+
+/// The first command of the cluster, proposed by whoever leads first.
+async fn form(cluster: &Cluster, config: &Config) -> bool {
+    if cluster.controller() != Some(cluster.me) {
+        return false;
+    }
+    // The id was written by the broker that formed; it is a UUID, as a topic's.
+    let Ok(TopicId(id)) = cluster.id.parse() else { return false };
+    let spec = |one: &crate::config::InitialBroker| BrokerSpec {
+        id: one.id,
+        incarnation: Incarnation(1),
+        rack: None,
+        addresses: Vec::new(),
+    };
+    let brokers = config.initial_brokers.iter().map(spec).collect();
+    let command = Command::FormCluster { cluster: ClusterId(id), brokers };
+    if let Err(err) = cluster.propose(&command, Instant::now() + TRY_TIMEOUT).await {
+        warn!(%err, "the cluster has not formed yet");
+    }
+    false
+}

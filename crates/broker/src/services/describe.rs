@@ -1,0 +1,46 @@
+//! What only the answering broker knows, laid over the rows of the view: who is alive, who leads now,
+//! and the address on the listener that the call came in by.
+
+use std::collections::BTreeSet;
+
+use tidelog_proto::v1::{Broker, TopicDescription};
+use tidelog_types::{BrokerId, GroupId, PartitionId, TopicId};
+
+use super::Api;
+use crate::cluster::Cluster;
+use crate::config::HostPort;
+
+/// Completes brokers for the caller.
+pub(super) fn complete_brokers(api: &Api, live: &BTreeSet<BrokerId>, brokers: &mut [Broker]) {
+    for broker in brokers {
+        broker.alive = live.contains(&BrokerId(broker.id));
+        let listener = api.listener.as_str();
+        let address = broker.addresses.iter().find(|address| address.listener == listener);
+        broker.address = address
+            .map(|at| HostPort { host: at.host.clone(), port: at.port as u16 }.to_string())
+            .unwrap_or_default();
+    }
+}
+
+/// Completes a topic for the caller.
+pub(super) fn complete_topic(
+    api: &Api,
+    cluster: &Cluster,
+    live: &BTreeSet<BrokerId>,
+    topic: &mut TopicDescription,
+) {
+    let id = topic.id.parse().unwrap_or(TopicId(0));
+    for partition in &mut topic.partitions {
+        let group = GroupId::new(id, PartitionId(partition.partition));
+        // A replica here knows better than the view; the view knows of the others.
+        let known = cluster.hint(group, api.listener);
+        let epoch = |hint: &tidelog_proto::v1::LeaderHint| hint.leader_epoch;
+        let shown = partition.leader.take().map(|mut hint| {
+            hint.address = cluster.address(hint.broker(), api.listener).unwrap_or_default();
+            hint
+        });
+        partition.leader = known.into_iter().chain(shown).max_by_key(epoch);
+        let replicas = partition.replicas.iter().copied();
+        partition.alive_replicas = replicas.filter(|id| live.contains(&BrokerId(*id))).collect();
+    }
+}

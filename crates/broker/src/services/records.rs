@@ -1,0 +1,334 @@
+//! Structured records, for scripts and languages without an encoder: any broker takes them, encodes
+//! and decodes, and goes to the leader for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tidelog_proto::v1::log_service_client::LogServiceClient;
+use tidelog_proto::v1::produce_records_result::Result as Written;
+use tidelog_proto::v1::{
+    Error, FetchRecordsRequest, FetchRecordsResponse, FetchedRecord, ProduceRecordsRequest,
+    ProduceRecordsResponse, ProduceRecordsResult, Record, RecordHeader,
+};
+use tidelog_types::batch::{self, Builder, Codec, NewRecord};
+use tidelog_types::{ErrorCode, GroupId, Kind, Timestamp};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::Channel;
+
+use super::fetch::{fresh_view, read_error, resolve, serving};
+use super::partitioner::by_key;
+use super::produce::{deadline, enqueue};
+use super::{Api, at_most, invalid, size};
+use crate::access::{Operation, Resource};
+use crate::cluster::Cluster;
+use crate::environment::ListenerName;
+use crate::limits;
+
+/// Pause before a leader is looked for again.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a fetch may look for a leader.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a forwarded call gets on top, so that the leader's own answer arrives.
+const FORWARD_GRACE: Duration = Duration::from_millis(500);
+
+// Writing.
+
+pub(super) async fn produce(
+    api: &Api,
+    request: ProduceRecordsRequest,
+) -> Result<ProduceRecordsResponse, Error> {
+    if request.records.is_empty() {
+        return Err(invalid("there is no record"));
+    }
+    at_most(request.records.len(), limits::PRODUCE_RECORDS_MAX, "records")?;
+    let until = Instant::now() + deadline(request.timeout_ms)?;
+    api.allow(Operation::Write, Resource::Topic(&request.topic))?;
+    let cluster = api.core.cluster()?;
+    let first = request.partition.unwrap_or_default();
+    let group = cluster.find_fresh(&request.topic, first, "").await?;
+    let machine = cluster.machine();
+    let partitions = machine.topic(group.topic).map_or(1, |topic| topic.partitions.len() as u32);
+    let places = place(api, &request, partitions);
+
+    let mut by_partition: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (index, partition) in places.iter().enumerate() {
+        by_partition.entry(*partition).or_default().push(index);
+    }
+    let writes = by_partition.into_iter().map(|(partition, indexes)| {
+        let (cluster, request) = (&cluster, &request);
+        async move {
+            let records: Vec<_> = indexes.iter().map(|n| &request.records[*n]).collect();
+            let written = write(api, cluster, &request.topic, partition, &records, until).await;
+            (indexes, written)
+        }
+    });
+    let mut results: Vec<_> = places
+        .iter()
+        .map(|partition| ProduceRecordsResult { partition: *partition, result: None })
+        .collect();
+    for (indexes, written) in join_all(writes).await {
+        for (n, index) in indexes.into_iter().enumerate() {
+            let result = written.clone().map(|base| base + n as i64);
+            results[index].result = Some(result.map_or_else(Written::Error, Written::Offset));
+        }
+    }
+    Ok(ProduceRecordsResponse { results })
+}
+
+/// The partition of each record.
+fn place(api: &Api, request: &ProduceRecordsRequest, partitions: u32) -> Vec<u32> {
+    if let Some(partition) = request.partition {
+        return vec![partition; request.records.len()];
+    }
+    let keyless = ((api.core.env.node.entropy)() % u64::from(partitions)) as u32;
+    let keys = request.records.iter().map(|record| record.key.as_ref());
+    keys.map(|key| key.map_or(keyless, |key| by_key(key, partitions))).collect()
+}
+
+/// Writes records of one partition, wherever its leader is; gives the offset of the first. Tries
+/// again as long as nothing was written.
+async fn write(
+    api: &Api,
+    cluster: &Arc<Cluster>,
+    topic: &str,
+    partition: u32,
+    records: &[&Record],
+    until: Instant,
+) -> Result<i64, Error> {
+    let batch = encode(records, api.core.env.node.clock.now())?;
+    let group = cluster.find(topic, partition, "")?;
+    loop {
+        let written = match leader_elsewhere(api, cluster, group) {
+            None => write_here(api, cluster, group, batch.clone(), until).await,
+            Some(leader) => forward(api, leader, topic, partition, records, until).await,
+        };
+        match written {
+            Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
+            other => return other,
+        }
+    }
+}
+
+fn may_try_again(error: &Error, until: Instant) -> bool {
+    let retriable = error.error_code().map_or(error.retriable, |code| {
+        matches!(code.kind(), Kind::Retry | Kind::Redirect) && code != ErrorCode::ResourceExhausted
+    });
+    retriable && !error.maybe_written && Instant::now() + AGAIN_AFTER < until
+}
+
+async fn write_here(
+    api: &Api,
+    cluster: &Arc<Cluster>,
+    group: GroupId,
+    batch: Bytes,
+    until: Instant,
+) -> Result<i64, Error> {
+    let appended = enqueue(api, cluster, group, batch, until)?.outcome(api).await?;
+    Ok(appended.base_offset)
+}
+
+/// The leader's address, when it is another broker and the call may be passed on.
+fn leader_elsewhere(api: &Api, cluster: &Cluster, group: GroupId) -> Option<Channel> {
+    let (leader, _) = cluster.leader_of(group)?;
+    if leader == cluster.me || !api.may_forward() {
+        return None;
+    }
+    let address = cluster.address(leader.broker, ListenerName::Internal)?;
+    cluster.others.channel(&address).ok()
+}
+
+fn client(channel: Channel) -> LogServiceClient<Channel> {
+    LogServiceClient::new(channel)
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+}
+
+async fn forward(
+    _api: &Api,
+    leader: Channel,
+    topic: &str,
+    partition: u32,
+    records: &[&Record],
+    until: Instant,
+) -> Result<i64, Error> {
+    let left = until.saturating_duration_since(Instant::now());
+    let request = ProduceRecordsRequest {
+        topic: topic.to_owned(),
+        partition: Some(partition),
+        records: records.iter().map(|record| (*record).clone()).collect(),
+        timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+    };
+    let unknown = |message: String| Error::new(ErrorCode::RequestTimedOut, message);
+    let mut client = client(leader);
+    let call = timeout_at(until + FORWARD_GRACE, client.produce_records(request)).await;
+    let answer = call
+        .map_err(|_| unknown("the leader did not answer in time".to_owned()))?
+        // A connection that broke may have carried the records over.
+        .map_err(|status| {
+            Error::from_status(&status).unwrap_or_else(|| unknown(status.message().to_owned()))
+        })?;
+    match answer.into_inner().results.into_iter().next().and_then(|first| first.result) {
+        Some(Written::Offset(base)) => Ok(base),
+        Some(Written::Error(error)) => Err(error),
+        None => Err(unknown("the leader's answer is empty".to_owned())),
+    }
+}
+
+fn encode(records: &[&Record], now: Timestamp) -> Result<Bytes, Error> {
+    let refused = |err: batch::BatchError| Error::new(err.error_code(), err.to_string());
+    let mut builder = Builder::new();
+    for record in records {
+        let value = |header: &RecordHeader| header.value.clone();
+        let values: Vec<_> = record.headers.iter().map(value).collect();
+        let names = record.headers.iter().map(|header| header.name.as_str());
+        let headers: Vec<_> = names.zip(values.iter().map(Option::as_deref)).collect();
+        let new = NewRecord {
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+            timestamp: record.time_ms.map_or(now, Timestamp),
+        };
+        if builder.bytes_with(&new) > limits::BATCH_BYTES_MAX {
+            let most = limits::BATCH_BYTES_MAX;
+            let message = format!("records of one partition make a batch above {most} bytes");
+            return Err(Error::new(ErrorCode::MessageTooLarge, message));
+        }
+        builder.push(&new).map_err(refused)?;
+    }
+    builder.finish(Codec::None, None).map_err(refused)
+}
+
+// Reading.
+
+pub(super) async fn fetch(
+    api: &Api,
+    request: FetchRecordsRequest,
+) -> Result<FetchRecordsResponse, Error> {
+    let wanted = Wanted::of(&request)?;
+    api.allow(Operation::Read, Resource::Topic(&request.topic))?;
+    let cluster = api.core.cluster()?;
+    let group = cluster.find_fresh(&request.topic, request.partition, "").await?;
+    let until = Instant::now() + FETCH_TIMEOUT;
+    loop {
+        let read = match leader_elsewhere(api, &cluster, group) {
+            None => read_here(api, &cluster, group, &request, &wanted).await,
+            Some(leader) => {
+                let call = client(leader).fetch_records(request.clone()).await;
+                call.map(tonic::Response::into_inner).map_err(|status| {
+                    let lost = || Error::new(ErrorCode::BrokerNotAvailable, status.message());
+                    Error::from_status(&status).unwrap_or_else(lost)
+                })
+            }
+        };
+        match read {
+            Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
+            other => return other,
+        }
+    }
+}
+
+/// The bounds of a call.
+struct Wanted {
+    records: usize,
+    bytes: usize,
+    wait: Duration,
+}
+
+impl Wanted {
+    fn of(request: &FetchRecordsRequest) -> Result<Self, Error> {
+        let (default, most) =
+            (limits::FETCH_RESPONSE_BYTES_DEFAULT, limits::FETCH_RESPONSE_BYTES_MAX);
+        let records = size(
+            request.max_records,
+            limits::FETCH_RECORDS_DEFAULT,
+            limits::FETCH_RECORDS_MAX,
+            "max_records",
+        )?;
+        let bytes = size(request.max_bytes, default, most, "max_bytes")?;
+        let wait = super::time(
+            request.max_wait_ms,
+            Duration::ZERO,
+            limits::FETCH_WAIT_MAX,
+            "max_wait_ms",
+        )?;
+        Ok(Self { records, bytes, wait })
+    }
+}
+
+async fn read_here(
+    api: &Api,
+    cluster: &Arc<Cluster>,
+    group: GroupId,
+    request: &FetchRecordsRequest,
+    wanted: &Wanted,
+) -> Result<FetchRecordsResponse, Error> {
+    let partition = serving(api, cluster, group, None)?;
+    let view = fresh_view(api, cluster, &partition).await?;
+    let spec = request.start.as_ref().and_then(|start| start.spec.as_ref());
+    let spec = spec.ok_or_else(|| invalid("start is missing: an offset, a time or a bound"))?;
+    let start = resolve(&partition, view, spec).await?;
+
+    let mut changes = partition.view();
+    let wait = Instant::now() + wanted.wait;
+    // Nothing in time is no error: the answer is empty.
+    let _ = timeout_at(wait, changes.wait_for(|view| view.readable > start)).await;
+    let loan = api.core.fetched.take_some(wanted.bytes, limits::FETCH_RESPONSE_BYTES_DEFAULT);
+    let read = partition.read(start, loan.bytes()).await.map_err(|err| read_error(&err))?;
+    let view = *changes.borrow();
+    let mut response = FetchRecordsResponse {
+        records: Vec::new(),
+        next_offset: read.next.to_wire(),
+        high_watermark: view.progress.high_watermark.to_wire(),
+        log_start: view.progress.log_start.to_wire(),
+    };
+    let mut bytes = 0;
+    for batch in &read.batches {
+        let refused = |err: batch::BatchError| Error::new(err.error_code(), err.to_string());
+        let records = batch::records(batch, limits::INFLATE_BYTES_MAX).map_err(refused)?;
+        for record in records {
+            let record = record.map_err(refused)?;
+            if record.offset < start {
+                continue;
+            }
+            bytes += record_bytes(&record);
+            let full = response.records.len() >= wanted.records || bytes > wanted.bytes;
+            if full && !response.records.is_empty() {
+                response.next_offset = record.offset.to_wire();
+                return Ok(response);
+            }
+            response.records.push(spell_out(record));
+        }
+    }
+    let counters = &api.core.counters;
+    counters.fetch_batches.add(read.batches.len() as u64);
+    counters.fetch_records.add(response.records.len() as u64);
+    counters.fetch_bytes.add(bytes as u64);
+    Ok(response)
+}
+
+fn record_bytes(record: &batch::Record) -> usize {
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let header = |header: &batch::Header| header.name.len() + length(&header.value);
+    length(&record.key) + length(&record.value) + record.headers.iter().map(header).sum::<usize>()
+}
+
+fn spell_out(record: batch::Record) -> FetchedRecord {
+    let header = |header: batch::Header| RecordHeader {
+        name: header.name.as_str().to_owned(),
+        value: header.value,
+    };
+    FetchedRecord {
+        offset: record.offset.to_wire(),
+        record: Some(Record {
+            key: record.key,
+            value: record.value,
+            headers: record.headers.into_iter().map(header).collect(),
+            time_ms: Some(record.timestamp.0),
+        }),
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole brokers in one process, over loopback.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod cluster;
+mod life;
+mod produce_and_fetch;
+mod records;
+mod topics;
