@@ -1,0 +1,35 @@
+//! `tidelog cluster`: looks at the cluster and its brokers.
+
+mod brokers;
+mod health;
+mod info;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::Failure;
+use crate::args::Globals;
+use crate::runtime::block_on;
+
+/// Look at the cluster and its brokers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show the cluster's id, controller and size
+    Info,
+    /// Tell whether anything is wrong; exit with 10 if so
+    Health(health::HealthArgs),
+    /// List the brokers
+    Brokers,
+}
+
+/// Runs one of the commands.
+pub(crate) fn run(globals: &Globals, command: ClusterCommand) -> Result<ExitCode, Failure> {
+    block_on(async {
+        match command {
+            ClusterCommand::Info => info::run(globals).await,
+            ClusterCommand::Health(args) => health::run(globals, &args).await,
+            ClusterCommand::Brokers => brokers::run(globals).await,
+        }
+    })
+}

@@ -1,0 +1,101 @@
+//! `tidelog cluster brokers`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use tidelog_client::admin::{BrokerFacts, Listener};
+
+use crate::args::Globals;
+use crate::connect::connect;
+use crate::topic::{TopicView, describe};
+use crate::{Column, Failure, Page};
+
+/// A broker and what it carries.
+#[derive(Debug, Serialize)]
+struct BrokerView {
+    broker: u32,
+    incarnation: u32,
+    alive: bool,
+    controller: bool,
+    rack: Option<String>,
+    leaders: usize,
+    replicas: usize,
+    addresses: Vec<AddressView>,
+}
+
+/// Where a broker is reached on one listener.
+#[derive(Debug, Serialize)]
+struct AddressView {
+    listener: String,
+    address: String,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::number("BROKER"),
+    Column::text("STATUS"),
+    Column::text("RACK"),
+    Column::number("LEADERS"),
+    Column::number("REPLICAS"),
+    Column::text("CLIENT"),
+    Column::text("INTERNAL").only_wide(),
+    Column::text("HTTP").only_wide(),
+    Column::number("INCARNATION").only_wide(),
+];
+
+pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
+    let client = connect(globals).await?;
+    let cluster = client.admin().cluster().await?;
+    let mut all: Vec<TopicView> = Vec::new();
+    for (_, topic) in describe(&client, &[]).await? {
+        all.push(topic?);
+    }
+    let partitions = || all.iter().flat_map(|topic| &topic.partitions);
+    let view = |broker: BrokerFacts| {
+        let id = broker.id.0;
+        let address = |listener: Listener| AddressView {
+            address: format!("{}:{}", listener.host, listener.port),
+            listener: listener.name,
+        };
+        BrokerView {
+            broker: id,
+            incarnation: broker.incarnation,
+            alive: broker.alive,
+            controller: cluster.controller == Some(broker.id),
+            rack: broker.rack,
+            leaders: partitions().filter(|p| p.leader == Some(id)).count(),
+            replicas: partitions().filter(|p| p.replicas.contains(&id)).count(),
+            addresses: broker.listeners.into_iter().map(address).collect(),
+        }
+    };
+    let brokers: Vec<BrokerView> = cluster.brokers.into_iter().map(view).collect();
+    globals.output().items("cluster.brokers", &brokers, |_| {
+        Page::new().table(COLUMNS, brokers.iter().map(BrokerView::cells))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl BrokerView {
+    fn cells(&self) -> Vec<String> {
+        let status = match (self.alive, self.controller) {
+            (true, true) => "alive, controller",
+            (true, false) => "alive",
+            (false, _) => "dead",
+        };
+        vec![
+            self.broker.to_string(),
+            status.to_owned(),
+            self.rack.clone().unwrap_or_else(|| "-".to_owned()),
+            self.leaders.to_string(),
+            self.replicas.to_string(),
+            self.address("client"),
+            self.address("internal"),
+            self.address("http"),
+            self.incarnation.to_string(),
+        ]
+    }
+
+    fn address(&self, listener: &str) -> String {
+        let found = self.addresses.iter().find(|address| address.listener == listener);
+        found.map_or_else(|| "-".to_owned(), |found| found.address.clone())
+    }
+}

@@ -1,0 +1,54 @@
+//! `tidelog cluster info`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::args::Globals;
+use crate::connect::connect;
+use crate::topic::or_dash;
+use crate::{Failure, Page};
+
+/// The cluster in a few numbers.
+#[derive(Debug, Serialize)]
+struct Info {
+    cluster_id: String,
+    version: String,
+    answered_by: u32,
+    controller: Option<u32>,
+    brokers: usize,
+    live_brokers: usize,
+    topics: usize,
+    partitions: u64,
+}
+
+pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
+    let client = connect(globals).await?;
+    let cluster = client.admin().cluster().await?;
+    let topics = client.admin().list_topics().await?;
+    let info = Info {
+        cluster_id: cluster.id,
+        version: cluster.version,
+        answered_by: cluster.answered_by.0,
+        controller: cluster.controller.map(|broker| broker.0),
+        brokers: cluster.brokers.len(),
+        live_brokers: cluster.brokers.iter().filter(|broker| broker.alive).count(),
+        topics: topics.len(),
+        partitions: topics.iter().map(|topic| u64::from(topic.partitions)).sum(),
+    };
+    globals.output().item("cluster.info", &info, |_| info.page())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Info {
+    fn page(&self) -> Page {
+        Page::new().facts([
+            ("cluster", self.cluster_id.clone()),
+            ("controller", or_dash(self.controller)),
+            ("brokers", format!("{} ({} alive)", self.brokers, self.live_brokers)),
+            ("version", format!("{} (broker {})", self.version, self.answered_by)),
+            ("topics", self.topics.to_string()),
+            ("partitions", self.partitions.to_string()),
+        ])
+    }
+}

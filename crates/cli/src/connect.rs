@@ -1,0 +1,107 @@
+//! Connecting to a cluster, and saying what to do when it refuses.
+
+use std::time::Duration;
+
+use tidelog_client::{Client, Error, ErrorCode};
+
+use crate::args::Globals;
+use crate::{Failure, chain};
+
+/// The longest time that finding a broker may take: who waits longer has mistyped the address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Connects to the cluster that the command line names.
+pub(crate) async fn connect(globals: &Globals) -> Result<Client, Failure> {
+    Client::builder(&globals.bootstrap)
+        .client_id("tidelog-cli")
+        .connect_timeout(CONNECT_TIMEOUT.min(globals.timeout))
+        .request_timeout(globals.timeout)
+        .connect()
+        .await
+        .map_err(Failure::from)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match (&error, error.code()) {
+            // A refusal shows its code itself.
+            (Error::Refused(_), _) | (_, None) => String::new(),
+            (_, Some(code)) => format!(" ({code})"),
+        };
+        let failure = Self::new(chain(&error) + &code).code(error.code());
+        match next_step(&error) {
+            Some(next_step) => failure.next_step(next_step),
+            None => failure,
+        }
+    }
+}
+
+/// What a user can do about an error.
+fn next_step(error: &Error) -> Option<String> {
+    let step = match error {
+        Error::Unreachable { .. } | Error::Unavailable { .. } => {
+            "start a broker (`tidelog dev` runs three), or name others with -b"
+        }
+        Error::TimedOut { .. } => {
+            "look at `tidelog cluster health`, or give more time with --timeout"
+        }
+        Error::UnknownTopic { topic } => {
+            return Some(format!("create it: tidelog topic create {topic}"));
+        }
+        Error::UnknownPartition { topic, .. } => {
+            return Some(format!("look at them: tidelog topic describe {topic}"));
+        }
+        Error::NotFormed { .. } => "start the brokers that it waits for",
+        _ => match error.code()? {
+            ErrorCode::TopicAlreadyExists => "pass --if-not-exists to accept that",
+            ErrorCode::InvalidReplicationFactor => "see the brokers: tidelog cluster brokers",
+            ErrorCode::NotController
+            | ErrorCode::NotLeader
+            | ErrorCode::LeaderNotAvailable
+            | ErrorCode::BrokerNotAvailable
+            | ErrorCode::RequestTimedOut
+            | ErrorCode::OffsetNotAvailable => "look at `tidelog cluster health`, then try again",
+            ErrorCode::MessageTooLarge => {
+                "raise the topic's max.message.bytes (tidelog topic config TOPIC --set …) or send less"
+            }
+            ErrorCode::StorageError | ErrorCode::StorageFull | ErrorCode::ReplicaQuarantined => {
+                "look at the broker's log and disk"
+            }
+            ErrorCode::OffsetOutOfRange => "read from where records begin: --from start",
+            ErrorCode::ResourceExhausted => "try again in a moment",
+            _ => return None,
+        },
+    };
+    Some(step.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_types::{PartitionId, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_topic_comes_with_the_line_that_creates_it() {
+        let topic = TopicName::new("orders").unwrap();
+        let failure = Failure::from(Error::UnknownTopic { topic: topic.clone() });
+        assert_eq!(
+            failure.to_string(),
+            "topic orders does not exist (UNKNOWN_TOPIC_OR_PARTITION); \
+             create it: tidelog topic create orders"
+        );
+        let partition = PartitionId(7);
+        let failure = Failure::from(Error::UnknownPartition { topic, partition, partitions: 3 });
+        assert!(failure.to_string().ends_with("tidelog topic describe orders"));
+    }
+
+    #[test]
+    fn a_dead_bootstrap_names_every_address() {
+        let mut globals = Globals::for_tests();
+        globals.bootstrap = vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()];
+        let failure = crate::runtime::block_on(connect(&globals)).map(drop).unwrap_err();
+        let text = failure.to_string();
+        assert!(text.contains("127.0.0.1:1") && text.contains("127.0.0.1:2"), "{text}");
+        assert!(text.contains("-b") && !text.contains('\n'), "{text}");
+    }
+}

@@ -1,0 +1,25 @@
+//! `tidelog partition`: looks at partitions and moves their leaders.
+
+mod args;
+mod list;
+mod raft;
+mod transfer;
+
+use std::process::ExitCode;
+
+pub(crate) use args::PartitionCommand;
+
+use crate::Failure;
+use crate::args::Globals;
+use crate::runtime::block_on;
+
+/// Runs one of the commands.
+pub(crate) fn run(globals: &Globals, command: PartitionCommand) -> Result<ExitCode, Failure> {
+    block_on(async {
+        match command {
+            PartitionCommand::List(args) => list::run(globals, &args).await,
+            PartitionCommand::TransferLeader(args) => transfer::run(globals, &args).await,
+            PartitionCommand::Raft(args) => raft::run(globals, &args).await,
+        }
+    })
+}
