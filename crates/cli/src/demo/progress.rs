@@ -1,0 +1,101 @@
+//! What the demo shows while it runs: bars on a terminal, lines elsewhere, always on stderr.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a bar may move; a tick costs a write to the terminal.
+const REDRAWS_PER_SECOND: u8 = 10;
+
+/// Tells how far a step has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Teller {
+    terminal: bool,
+}
+
+impl Teller {
+    pub(super) fn new() -> Self {
+        Self { terminal: stderr().is_terminal() }
+    }
+
+    /// One thing that happened.
+    pub(super) fn say(self, line: &str) {
+        eprintln!("{line}");
+    }
+
+    /// A step of `total` records; nothing is shown before the first [`Step::reach`].
+    pub(super) fn step(self, what: &'static str, total: u64) -> Step {
+        let bar = if self.terminal {
+            let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
+            let style = "{prefix:<10} [{bar:40}] {human_pos}/{human_len} {per_sec} {elapsed}";
+            let style = ProgressStyle::with_template(style)
+                .expect("the template is well-formed")
+                .progress_chars("=> ");
+            ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what)
+        } else {
+            ProgressBar::hidden()
+        };
+        Step { bar, plain: !self.terminal, what, total, told: 0, began: Instant::now() }
+    }
+}
+
+/// A step in progress.
+#[derive(Debug)]
+pub(super) struct Step {
+    bar: ProgressBar,
+    plain: bool,
+    what: &'static str,
+    total: u64,
+    /// Quarters told in lines.
+    told: u64,
+    began: Instant,
+}
+
+impl Step {
+    /// `done` of the total are done.
+    pub(super) fn reach(&mut self, done: u64) {
+        self.bar.set_position(done);
+        let quarter = done * 4 / self.total.max(1);
+        if self.plain && quarter > self.told {
+            self.told = quarter;
+            eprintln!("{}: {} of {}", self.what, thousands(done), thousands(self.total));
+        }
+    }
+
+    /// One thing that happened meanwhile; a bar stays below it.
+    pub(super) fn say(&self, line: &str) {
+        if self.plain { eprintln!("{line}") } else { self.bar.suspend(|| eprintln!("{line}")) }
+    }
+
+    /// Ends the step: how long it took.
+    pub(super) fn end(self) -> Duration {
+        self.bar.finish();
+        self.began.elapsed()
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousands;
+
+    #[test]
+    fn thousands_are_grouped_from_the_right() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(number), text);
+        }
+    }
+}

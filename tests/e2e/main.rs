@@ -1,0 +1,21 @@
+//! End-to-end tests: the built binary as real processes, killed, frozen, started on wrong disks and
+//! fed with nonsense. After each, the audit of the promises from the client's side.
+//!
+//! - `TIDELOG_E2E_ROUNDS=200 cargo test -p tidelog --release --test e2e kills`: that many rounds of
+//!   each kind of kill instead of 10.
+//! - `TIDELOG_E2E_SEED=N`: the random choices of a failed run, which printed its seed, once more.
+//!
+//! What a failed test leaves behind (data, logs, acks) is kept, and named at the end of its output.
+
+mod bad_input;
+mod command;
+mod demo;
+mod dev;
+mod disks;
+mod formation;
+mod freeze;
+mod full_disk;
+mod hostile;
+mod kills;
+mod stage;
+mod witness;
