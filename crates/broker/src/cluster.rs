@@ -10,7 +10,7 @@ use tidelog_proto::v1::{Error, LeaderHint};
 use tidelog_raft::{CommandError, Leadership, Metadata, Node, Role};
 use tidelog_state::metadata::{Command, Machine, Outcome, decode_reply};
 use tidelog_types::{BrokerId, ErrorCode, GroupId, LogIndex, NodeId, PartitionId, TopicId};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Config;
@@ -43,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) others: Others,
     pub(crate) producer_ids: ProducerIds,
     machine: watch::Receiver<Arc<Machine>>,
+    /// When the last successful catch-up began.
+    caught_up: Mutex<Option<Instant>>,
     /// Where the initial brokers are, until they have registered.
     initial: BTreeMap<BrokerId, String>,
 }
@@ -67,6 +69,7 @@ impl Cluster {
             hosted: Hosted::default(),
             others,
             producer_ids: ProducerIds::default(),
+            caught_up: Mutex::default(),
             initial: initial.map(|one| (one.id, one.address.to_string())).collect(),
         })
     }
@@ -83,6 +86,9 @@ impl Cluster {
 
     /// Why this broker cannot do its work yet.
     pub(crate) fn not_ready(&self) -> Option<String> {
+        if let Some(reason) = self.metadata.raft_status().stopped {
+            return Some(format!("a restart: its replica of the metadata has stopped: {reason}"));
+        }
         let machine = self.machine();
         if machine.cluster().is_none() {
             return Some("the cluster is forming".to_owned());
@@ -225,7 +231,19 @@ impl Cluster {
         }
         match replica.leadership() {
             Some(now) if now.role == Role::Leader && now.ready => Ok((replica, now)),
-            _ => Err(self.not_leader(group, listener)),
+            _ => Err(self.not_serving(&replica, listener)),
+        }
+    }
+
+    /// Why a replica here does not serve: another one does, or its disk failed.
+    fn not_serving(&self, replica: &Replica, listener: ListenerName) -> Error {
+        let not_leader = self.not_leader(replica.group, listener);
+        let stopped = replica.partition().and_then(|partition| partition.raft_status().stopped);
+        match stopped {
+            Some(reason) if not_leader.leader.is_none() => {
+                Error::new(ErrorCode::StorageError, reason)
+            }
+            _ => not_leader,
         }
     }
 
@@ -247,10 +265,22 @@ impl Cluster {
     }
 
     /// Waits until everything that was committed before the call shows here.
+    ///
+    /// One question serves all who called before it was asked: whoever looks for topics that do not
+    /// exist must not flood the leader.
     pub(crate) async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
+        let called = Instant::now();
+        let late = |_| Error::new(ErrorCode::RequestTimedOut, "no news of the metadata in time");
+        let mut caught_up = timeout_at(deadline, self.caught_up.lock()).await.map_err(late)?;
+        if caught_up.is_some_and(|began| began >= called) {
+            return Ok(());
+        }
+        let began = Instant::now();
         let request = CommandRequest { command: Bytes::new() };
         let response = self.ask_controller(&request, deadline).await?;
-        self.reach(LogIndex(response.applied), deadline).await
+        self.reach(LogIndex(response.applied), deadline).await?;
+        *caught_up = Some(began);
+        Ok(())
     }
 
     async fn reach(&self, index: LogIndex, deadline: Instant) -> Result<(), Error> {

@@ -66,6 +66,8 @@ pub(crate) struct Counters {
     pub(crate) fetch_streams: std::sync::Arc<Gauge>,
     /// Calls of the admin service that are under way.
     pub(crate) admin_calls: std::sync::Arc<Gauge>,
+    /// Calls with structured records that are under way.
+    pub(crate) records_calls: std::sync::Arc<Gauge>,
     /// Leaderships handed over to their preferred replica.
     pub(crate) rebalanced: Counter,
 }

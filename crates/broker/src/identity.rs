@@ -128,9 +128,11 @@ impl Identity {
     ) -> Result<Option<Self>, IdentityError> {
         let names = disk.list(data).map_err(io_error("list", data))?;
         if !names.iter().any(|name| name == FILE) {
-            // What a start leaves behind before it has an identity.
-            let harmless = |name: &&String| name.as_str() != "lock" && !name.ends_with(".tmp");
-            return match names.iter().find(harmless) {
+            // What a start leaves behind before it has an identity, and a file system in its root.
+            let ours = |name: &&String| {
+                !matches!(name.as_str(), "lock" | "lost+found") && !name.ends_with(".tmp")
+            };
+            return match names.iter().find(ours) {
                 None => Ok(None),
                 Some(what) => Err(IdentityError::NoIdentity {
                     data: data.to_owned(),

@@ -95,6 +95,9 @@ pub const FETCH_RECORDS_MAX: usize = 10_000;
 /// What one batch may inflate to for `FetchRecords`, in bytes.
 pub const INFLATE_BYTES_MAX: usize = 64 << 20;
 
+/// Calls of `ProduceRecords` and `FetchRecords` at a time.
+pub const RECORDS_CALLS_MAX: usize = 128;
+
 /// Topics of one `DescribeTopics`.
 pub const DESCRIBE_TOPICS_MAX: usize = 1_000;
 
@@ -255,6 +258,11 @@ fn rows() -> Vec<Row> {
             "a batch inflated for `FetchRecords`",
             size(INFLATE_BYTES_MAX),
             "`MESSAGE_TOO_LARGE`; `Fetch` still sends it",
+        ),
+        row(
+            "calls of `ProduceRecords` and `FetchRecords` at a time",
+            RECORDS_CALLS_MAX.to_string(),
+            "`RESOURCE_EXHAUSTED` with a pause",
         ),
         row("names of `DescribeTopics`", DESCRIBE_TOPICS_MAX.to_string(), "`INVALID_REQUEST`"),
         row(

@@ -47,7 +47,8 @@ struct Fetch {
     bytes_max: usize,
     /// Below zero after a response that was larger than what was left.
     credit: i64,
-    greeted: bool,
+    /// What the partition held when the stream opened; taken by the first response.
+    opening: Option<View>,
     ended: bool,
     /// The room of the response that HTTP/2 has now.
     loan: Option<Loan>,
@@ -117,7 +118,7 @@ async fn prepare(
         bytes_max,
         credit: i64::try_from(open.credit_bytes.min(limits::FETCH_CREDIT_BYTES_MAX))
             .unwrap_or(i64::MAX),
-        greeted: false,
+        opening: Some(view),
         ended: false,
         loan: None,
         _place: place,
@@ -246,7 +247,6 @@ impl Fetch {
                 }
             }
         };
-        self.greeted = true;
         self.ended = answer.end_of_range;
         Ok(Some(answer))
     }
@@ -256,8 +256,11 @@ impl Fetch {
         if leadership.role != Role::Leader || !leadership.ready || *self.stopping.borrow() {
             return Err(self.cluster.not_leader(self.group, self.api.listener));
         }
+        if let Some(view) = self.opening.take() {
+            return Ok(Step::Answer(self.response(view, leadership, Vec::new())));
+        }
         let view = *self.view.borrow_and_update();
-        if self.at_end() || !self.greeted {
+        if self.at_end() {
             return Ok(Step::Answer(self.response(view, leadership, Vec::new())));
         }
         let due = Instant::now() >= deadline;

@@ -24,6 +24,7 @@ use super::produce::{deadline, enqueue};
 use super::{Api, at_most, invalid, size};
 use crate::access::{Operation, Resource};
 use crate::cluster::Cluster;
+use crate::counters::Place;
 use crate::environment::ListenerName;
 use crate::limits;
 
@@ -36,6 +37,15 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a forwarded call gets on top, so that the leader's own answer arrives.
 const FORWARD_GRACE: Duration = Duration::from_millis(500);
 
+/// A place among the calls with structured records: each may inflate a batch.
+fn enter(api: &Api) -> Result<Place, Error> {
+    let calls = &api.core.counters.records_calls;
+    calls.enter(limits::RECORDS_CALLS_MAX as u64).ok_or_else(|| {
+        let message = "too many calls with structured records at a time";
+        Error::new(ErrorCode::ResourceExhausted, message).with_retry_after(limits::RETRY_AFTER)
+    })
+}
+
 // Writing.
 
 pub(super) async fn produce(
@@ -46,6 +56,7 @@ pub(super) async fn produce(
         return Err(invalid("there is no record"));
     }
     at_most(request.records.len(), limits::PRODUCE_RECORDS_MAX, "records")?;
+    let _place = enter(api)?;
     let until = Instant::now() + deadline(request.timeout_ms)?;
     api.allow(Operation::Write, Resource::Topic(&request.topic))?;
     let cluster = api.core.cluster()?;
@@ -105,7 +116,7 @@ async fn write(
     loop {
         let written = match leader_elsewhere(api, cluster, group) {
             None => write_here(api, cluster, group, batch.clone(), until).await,
-            Some(leader) => forward(api, leader, topic, partition, records, until).await,
+            Some(leader) => forward(leader, topic, partition, records, until).await,
         };
         match written {
             Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
@@ -149,7 +160,6 @@ fn client(channel: Channel) -> LogServiceClient<Channel> {
 }
 
 async fn forward(
-    _api: &Api,
     leader: Channel,
     topic: &str,
     partition: u32,
@@ -217,19 +227,27 @@ pub(super) async fn fetch(
     loop {
         let read = match leader_elsewhere(api, &cluster, group) {
             None => read_here(api, &cluster, group, &request, &wanted).await,
-            Some(leader) => {
-                let call = client(leader).fetch_records(request.clone()).await;
-                call.map(tonic::Response::into_inner).map_err(|status| {
-                    let lost = || Error::new(ErrorCode::BrokerNotAvailable, status.message());
-                    Error::from_status(&status).unwrap_or_else(lost)
-                })
-            }
+            Some(leader) => fetch_there(leader, &request, until + wanted.wait).await,
         };
         match read {
             Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
             other => return other,
         }
     }
+}
+
+async fn fetch_there(
+    leader: Channel,
+    request: &FetchRecordsRequest,
+    until: Instant,
+) -> Result<FetchRecordsResponse, Error> {
+    let lost = |message: &str| Error::new(ErrorCode::BrokerNotAvailable, message);
+    let mut client = client(leader);
+    let call = timeout_at(until, client.fetch_records(request.clone())).await;
+    let answer = call.map_err(|_| lost("the leader did not answer in time"))?;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Error::from_status(&status).unwrap_or_else(|| lost(status.message())))
 }
 
 /// The bounds of a call.
@@ -277,6 +295,8 @@ async fn read_here(
     let wait = Instant::now() + wanted.wait;
     // Nothing in time is no error: the answer is empty.
     let _ = timeout_at(wait, changes.wait_for(|view| view.readable > start)).await;
+    // Only now: whoever just waits takes nobody's place.
+    let _place = enter(api)?;
     let loan = api.core.fetched.take_some(wanted.bytes, limits::FETCH_RESPONSE_BYTES_DEFAULT);
     let read = partition.read(start, loan.bytes()).await.map_err(|err| read_error(&err))?;
     let view = *changes.borrow();

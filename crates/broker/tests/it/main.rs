@@ -4,6 +4,7 @@
 
 mod cluster;
 mod life;
+mod limits;
 mod produce_and_fetch;
 mod records;
 mod topics;

@@ -1,0 +1,175 @@
+//! Each limit crossed: a typed answer, and the broker goes on.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tidelog_broker::config::ByteSize;
+use tidelog_proto::v1::{
+    DescribeTopicsRequest, Error, FetchRecordsRequest, ListOffsetsItem, ListOffsetsRequest,
+    ListTopicsRequest, NewTopic, OffsetBound, ProduceRecordsRequest, Record, TransferLeaderRequest,
+};
+use tidelog_types::ErrorCode;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+
+use crate::cluster::Cluster;
+use crate::records::{Produce, all, batch, fetch, from};
+
+fn code(status: &Status) -> ErrorCode {
+    Error::from_status(status).expect("a typed error").error_code().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_beyond_a_limit_get_a_typed_error_and_harm_nobody() {
+    let mut cluster = Cluster::prepare(1).await;
+    cluster.seat(1).config.limits.fetch_streams = 2;
+    cluster.start_broker(1).await;
+    cluster.ready().await;
+    cluster.create_topic(1, "orders", 1, 1).await;
+    let (mut log, mut metadata) = (cluster.log(1).await, cluster.metadata(1).await);
+    let mut admin = cluster.admin(1).await;
+    let topic = || "orders".to_owned();
+
+    let mut answers: Vec<(&str, Status)> = Vec::new();
+    let topics = vec![topic(); 1_001];
+    let request = DescribeTopicsRequest { topics, include_configs: false };
+    answers.push(("topics described", metadata.describe_topics(request).await.unwrap_err()));
+    let request = ListTopicsRequest { after: String::new(), max_topics: 10_001 };
+    answers.push(("topics listed", metadata.list_topics(request).await.unwrap_err()));
+    let spec = Some(OffsetBound::Latest.into());
+    let item = ListOffsetsItem { topic: topic(), partition: 0, spec };
+    let request = ListOffsetsRequest { items: vec![item; 10_001] };
+    answers.push(("offsets listed", log.list_offsets(request).await.unwrap_err()));
+    let records = |count| ProduceRecordsRequest {
+        topic: topic(),
+        partition: Some(0),
+        records: vec![Record { value: Some(Bytes::from_static(b"x")), ..Record::default() }; count],
+        timeout_ms: 0,
+    };
+    answers.push(("no records", log.produce_records(records(0)).await.unwrap_err()));
+    answers.push(("records", log.produce_records(records(10_001)).await.unwrap_err()));
+    let request = ProduceRecordsRequest { timeout_ms: 300_001, ..records(1) };
+    answers.push(("deadline", log.produce_records(request).await.unwrap_err()));
+    let read = |max_records, max_bytes, max_wait_ms| FetchRecordsRequest {
+        topic: topic(),
+        start: Some(OffsetBound::Earliest.into()),
+        max_records,
+        max_bytes,
+        max_wait_ms,
+        ..FetchRecordsRequest::default()
+    };
+    for request in [read(10_001, 0, 0), read(0, 8 << 20 | 1, 0), read(0, 0, 60_001)] {
+        answers.push(("records fetched", log.fetch_records(request).await.unwrap_err()));
+    }
+    let request = TransferLeaderRequest { items: Vec::new(), timeout_ms: 60_001 };
+    answers.push(("transfer deadline", admin.transfer_leader(request).await.unwrap_err()));
+    let new = NewTopic { name: topic(), ..NewTopic::default() };
+    let request = tidelog_proto::v1::CreateTopicsRequest {
+        topics: vec![new; 101],
+        ..tidelog_proto::v1::CreateTopicsRequest::default()
+    };
+    answers.push(("topics created", admin.create_topics(request).await.unwrap_err()));
+    let opens = [(8 << 20 | 1, 0, 0), (0, 1 << 20 | 1, 0), (0, 0, 60_001)];
+    for (max_bytes, min_bytes, max_wait_ms) in opens {
+        let mut open = all("orders", 0);
+        (open.max_bytes, open.min_bytes, open.max_wait_ms) = (max_bytes, min_bytes, max_wait_ms);
+        answers.push(("fetch", fetch(log.clone(), open).await.unwrap_err()));
+    }
+    for (what, status) in &answers {
+        assert_eq!(code(status), ErrorCode::InvalidRequest, "{what}: {status}");
+    }
+
+    // A message that is too large ends its stream, not the broker.
+    let mut produce = Produce::open(log.clone()).await;
+    produce.send("orders", 0, vec![0; 18 << 20].into()).await;
+    let status = produce.answers.next().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+
+    let first = fetch(log.clone(), from("orders", 0, 0, 0)).await.unwrap();
+    let second = fetch(log.clone(), from("orders", 0, 0, 0)).await.unwrap();
+    let third = fetch(log.clone(), from("orders", 0, 0, 0)).await.unwrap_err();
+    assert_eq!(code(&third), ErrorCode::ResourceExhausted);
+    assert!(Error::from_status(&third).unwrap().retry_after().is_some());
+    drop((first, second));
+    let begun = Instant::now();
+    while fetch(log.clone(), from("orders", 0, 0, 0)).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a place is given back");
+    }
+
+    let mut produce = Produce::open(log).await;
+    assert_eq!(produce.put("orders", 0, batch(&["x"], None)).await.unwrap().base_offset, 0);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_without_quorum_blocks_neither_the_others_nor_their_budget() {
+    let mut cluster = Cluster::prepare(3).await;
+    for seat in &mut cluster.seats {
+        seat.config.limits.in_flight_bytes = ByteSize::mib(17);
+    }
+    for id in 1..=3 {
+        cluster.start_broker(id).await;
+    }
+    cluster.ready().await;
+    cluster.create_topic(1, "blocked", 1, 3).await;
+    // One replica each, so that at least one lies where the blocked partition is led.
+    cluster.create_topic(1, "free", 3, 1).await;
+    let leader = cluster.leader(1, "blocked", 0).await;
+    let mut free = None;
+    for partition in 0..3 {
+        if cluster.leader(1, "free", partition).await == leader {
+            free = Some(partition);
+        }
+    }
+    let free = free.expect("one of the partitions is led there");
+    let mut produce = Produce::open(cluster.log(leader).await).await;
+    produce.put("free", free, batch(&["x"], None)).await.unwrap();
+
+    // The others stop at once, so the leader stays what it is until it notices.
+    let others: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+    for id in &others {
+        drop(cluster.seat(*id).broker.take());
+    }
+    let value = "x".repeat(1 << 20);
+    let large = batch(&[&value], None);
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.push(produce.send("blocked", 0, large.clone()).await);
+    }
+    for n in 0..20 {
+        produce.send("free", free, batch(&[&format!("v{n}")], None)).await;
+    }
+    let (mut offsets, mut blocked) = (Vec::new(), Vec::new());
+    while offsets.len() + blocked.len() < 40 {
+        let (id, answer) = produce.answer().await;
+        match answer {
+            Ok(appended) if !sent.contains(&id) => offsets.push(appended.base_offset),
+            Ok(_) => blocked.push((id, ErrorCode::UnknownServerError)),
+            Err(error) => {
+                assert!(sent.contains(&id), "{error}");
+                blocked.push((id, error.error_code().unwrap()));
+            }
+        }
+    }
+    assert_eq!(offsets, (1..=20).collect::<Vec<_>>());
+    let order: Vec<_> = blocked.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, sent, "answers of one partition come in order");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonsense_on_a_port_harms_nobody() {
+    let mut cluster = Cluster::start(1).await;
+    let address = cluster.seat(1).config.listener.client.bind.to_string();
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64][..]] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, nonsense).await.unwrap();
+        let mut rest = Vec::new();
+        // An error is as good an end as a close.
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+    cluster.create_topic(1, "orders", 1, 1).await;
+    cluster.stop_all().await;
+}
