@@ -33,8 +33,7 @@ pub(crate) type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<Typ
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
-pub(crate) type Snapshot =
-    openraft::type_config::alias::SnapshotOf<TypeConfig, log::StartPoint>;
+pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, log::StartPoint>;
 pub(crate) type Members = Membership<NodeId, ()>;
 pub(crate) type Payload = EntryPayload<Proposal, NodeId, ()>;
 

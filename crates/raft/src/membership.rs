@@ -68,9 +68,11 @@ pub(crate) fn decode_stored(bytes: &mut &[u8]) -> Result<StoredMembership, Malfo
     let configs = take(bytes, 2)?.get_u16();
     let configs = (0..configs).map(|_| nodes(bytes)).collect::<Result<Vec<_>, _>>()?;
     let all = nodes(bytes)?;
-    let members =
-        Members::new(configs, all.into_iter().map(|node| (node, ())).collect::<std::collections::BTreeMap<_, _>>())
-            .map_err(|_| Malformed)?;
+    let members = Members::new(
+        configs,
+        all.into_iter().map(|node| (node, ())).collect::<std::collections::BTreeMap<_, _>>(),
+    )
+    .map_err(|_| Malformed)?;
     Ok(StoredMembership::new(present.then(|| log_id(at)), members))
 }
 
@@ -92,11 +94,10 @@ mod tests {
 
     #[test]
     fn membership_survives_the_round_trip_and_cuts_are_refused() {
-        let voters = |list: &[u32]| list.iter().map(|b| NodeId::new(*b, 1)).collect::<BTreeSet<_>>();
-        let members = Members::new_with_defaults(
-            vec![voters(&[1, 2, 3]), voters(&[2, 3, 4])],
-            voters(&[9]),
-        );
+        let voters =
+            |list: &[u32]| list.iter().map(|b| NodeId::new(*b, 1)).collect::<BTreeSet<_>>();
+        let members =
+            Members::new_with_defaults(vec![voters(&[1, 2, 3]), voters(&[2, 3, 4])], voters(&[9]));
         let at = LogPosition { term: Term(3), index: LogIndex(17) };
         let stored = StoredMembership::new(Some(log_id(at)), members.clone());
 

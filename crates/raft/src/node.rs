@@ -202,7 +202,8 @@ impl Node {
         let (peers, died) = Peers::new(config.node, config.cluster_id.clone(), connector, probing);
         let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
         let (path, node) = (config.data_dir.join("votes.log"), config.node);
-        let votes = executor::run(&*env.executor, move || VotesLog::open(disk, path, flusher, node));
+        let votes =
+            executor::run(&*env.executor, move || VotesLog::open(disk, path, flusher, node));
         let votes =
             votes.await?.map_err(|source| Error::Log { what: "the votes".to_owned(), source })?;
         let shared = Arc::new(Shared {
@@ -472,12 +473,12 @@ impl Node {
         let me = shared.config.node;
         let settings = engine(group.to_string(), &timings);
         let failed = |reason: String| Error::Engine { group, reason };
-        let raft: Raft<TypeConfig, Applier<M>> =
-            Raft::new(me, settings, network, store, applier)
-                .await
-                .map_err(|err| failed(err.to_string()))?;
+        let raft: Raft<TypeConfig, Applier<M>> = Raft::new(me, settings, network, store, applier)
+            .await
+            .map_err(|err| failed(err.to_string()))?;
         if let Some(members) = initialize {
-            let members: BTreeMap<NodeId, ()> = members.into_iter().map(|node| (node, ())).collect();
+            let members: BTreeMap<NodeId, ()> =
+                members.into_iter().map(|node| (node, ())).collect();
             let fresh = raft.is_initialized().await.map_err(|err| failed(err.to_string()))?;
             if !fresh && let Err(err) = raft.initialize(members).await {
                 // An engine that nobody holds must not go on by itself.
@@ -579,11 +580,8 @@ async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::UnboundedReceiver<No
     while let Some(dead) = died.recv().await {
         let mut live = shared.peers.live();
         live.remove(&dead);
-        let orphans: Vec<_> = shared
-            .members()
-            .iter()
-            .filter_map(|member| member.leader_died(dead, &live))
-            .collect();
+        let orphans: Vec<_> =
+            shared.members().iter().filter_map(|member| member.leader_died(dead, &live)).collect();
         if orphans.is_empty() {
             continue;
         }

@@ -140,10 +140,12 @@ impl Partition {
     /// [`ProposeError::Overloaded`] at once, when the queue is full.
     pub fn enqueue(&self, batch: Bytes, info: Info) -> Result<PendingAppend, ProposeError> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.try_send(Request::Append { batch, info, reply }).map_err(|err| match err {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { hint: None },
-        })?;
+        self.requests.try_send(Request::Append { batch, info, reply }).map_err(
+            |err| match err {
+                mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { hint: None },
+            },
+        )?;
         Ok(PendingAppend(outcome))
     }
 
@@ -221,10 +223,7 @@ impl Partition {
     pub async fn trim(&self, to: Offset) -> Result<(), ProposeError> {
         let (reply, outcome) = oneshot::channel();
         let request = Request::Trim { to, reply };
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| ProposeError::NotLeader { hint: None })?;
+        self.requests.send(request).await.map_err(|_| ProposeError::NotLeader { hint: None })?;
         outcome.await.unwrap_or(Err(ProposeError::Unknown))
     }
 

@@ -69,7 +69,8 @@ impl Peers {
 
     /// Tells where the brokers listen; peers that are not named keep no address.
     pub(crate) fn set_addresses(self: &Arc<Self>, addresses: BTreeMap<NodeId, String>) {
-        let others: Vec<NodeId> = addresses.keys().copied().filter(|node| *node != self.me).collect();
+        let others: Vec<NodeId> =
+            addresses.keys().copied().filter(|node| *node != self.me).collect();
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             for (node, peer) in &known.peers {
@@ -105,7 +106,11 @@ impl Peers {
     }
 }
 
-async fn follow(mut status: watch::Receiver<PeerStatus>, node: NodeId, all: watch::Sender<Liveness>) {
+async fn follow(
+    mut status: watch::Receiver<PeerStatus>,
+    node: NodeId,
+    all: watch::Sender<Liveness>,
+) {
     loop {
         let now = *status.borrow_and_update();
         all.send_modify(|liveness| {

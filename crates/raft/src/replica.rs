@@ -179,7 +179,11 @@ impl<M: Machine> Replica<M> {
     }
 
     /// Hands leadership to `to`, or to another voter when that one does not take it in time.
-    pub(crate) async fn transfer(&self, to: NodeId, campaign: &dyn Campaigner) -> Result<(), Refused> {
+    pub(crate) async fn transfer(
+        &self,
+        to: NodeId,
+        campaign: &dyn Campaigner,
+    ) -> Result<(), Refused> {
         let before = *self.leadership.borrow();
         if before.role != Role::Leader {
             return Err(Refused::NotLeader(before.leader));
@@ -218,7 +222,8 @@ impl<M: Machine> Replica<M> {
     /// Whether `dead` still counts as the leader here, or nobody does.
     fn led_by(&self, dead: NodeId) -> bool {
         let now = *self.leadership.borrow();
-        now.role != Role::Leader && now.leader.is_none_or(|leader| leader == dead || leader == self.me)
+        now.role != Role::Leader
+            && now.leader.is_none_or(|leader| leader == dead || leader == self.me)
     }
 
     /// Takes over from whatever vote the engine holds now. The metrics' vote may be behind it.
@@ -253,9 +258,17 @@ pub(crate) trait Campaigner: Send + Sync {
 /// What the node's liveness needs of a group, whatever its machine.
 pub(crate) trait Member: Send + Sync + fmt::Debug {
     /// Takes over from `dead` if it leads this group, `rank` voters after the first in line.
-    fn leader_died(&self, dead: NodeId, live: &std::collections::BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>>;
+    fn leader_died(
+        &self,
+        dead: NodeId,
+        live: &std::collections::BTreeSet<NodeId>,
+    ) -> Option<BoxFuture<'static, ()>>;
     /// Hands leadership away if this node has it.
-    fn hand_over<'a>(&'a self, live: &'a std::collections::BTreeSet<NodeId>, campaign: &'a dyn Campaigner) -> BoxFuture<'a, ()>;
+    fn hand_over<'a>(
+        &'a self,
+        live: &'a std::collections::BTreeSet<NodeId>,
+        campaign: &'a dyn Campaigner,
+    ) -> BoxFuture<'a, ()>;
     /// Lets the followers that were unreachable be tried at once.
     fn peer_returned(&self, node: NodeId) -> BoxFuture<'static, ()>;
     /// Drops segments that nobody needs.
@@ -426,9 +439,8 @@ fn look<M: Machine>(
     };
     // A lone voter is its own quorum, and no answer ever moves its clock.
     let alone = || server.membership_config.voter_ids().eq([me]);
-    let ready = role == Role::Leader
-        && progress.borrow().term() == Some(term)
-        && (heard() || alone());
+    let ready =
+        role == Role::Leader && progress.borrow().term() == Some(term) && (heard() || alone());
     Leadership { term, leader: server.current_leader, role, ready }
 }
 
@@ -462,7 +474,8 @@ impl<M: Machine> Port for Replica<M> {
     ) -> BoxFuture<'static, Result<(), String>> {
         let raft = self.raft.clone();
         Box::pin(async move {
-            let answer = raft.handle_transfer_leader(request).await.map_err(|err| err.to_string())?;
+            let answer =
+                raft.handle_transfer_leader(request).await.map_err(|err| err.to_string())?;
             answer.map_err(|err| err.to_string())
         })
     }

@@ -269,8 +269,8 @@ impl Sequencing {
                     }
                 }
             }
-            let full = self.open.bytes >= ENTRY_BYTES_SOON
-                || self.open.body.len() >= ENTRY_BATCHES_MAX;
+            let full =
+                self.open.bytes >= ENTRY_BYTES_SOON || self.open.body.len() >= ENTRY_BATCHES_MAX;
             next = if full { None } else { self.requests.try_recv().ok() };
         }
         self.seal().await;
@@ -326,7 +326,8 @@ impl Sequencing {
         let append_time = sequencer.stamp(now);
         let term = sequencer.term();
         let body = Command::Trim { to }.encode().into();
-        let outcome = propose(self.replica.clone(), Proposal::Command { append_time, body }, term).await;
+        let outcome =
+            propose(self.replica.clone(), Proposal::Command { append_time, body }, term).await;
         tokio::spawn(async move {
             let answer = match outcome.await {
                 Proposed::Applied(_) => Ok(()),
@@ -372,12 +373,10 @@ impl Sequencing {
 }
 
 /// A copy of the applied machine; `None` when the engine has stopped.
-async fn machine(
-    replica: Replica<PartitionMachine>,
-) -> Option<tidelog_state::partition::Machine> {
-    let copy = replica.raft.with_state_machine(|applier| {
-        Box::pin(std::future::ready(applier.machine.state.clone()))
-    });
+async fn machine(replica: Replica<PartitionMachine>) -> Option<tidelog_state::partition::Machine> {
+    let copy = replica
+        .raft
+        .with_state_machine(|applier| Box::pin(std::future::ready(applier.machine.state.clone())));
     copy.await.ok()
 }
 

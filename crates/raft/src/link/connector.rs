@@ -58,9 +58,10 @@ pub(crate) async fn channel(connector: &dyn Connector, address: &str) -> io::Res
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let dial = tower::service_fn(move |_| {
         let io = once.lock().ok().and_then(|mut io| io.take());
-        std::future::ready(io.map(TokioIo::new).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotConnected, "connection was lost")
-        }))
+        std::future::ready(
+            io.map(TokioIo::new)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "connection was lost")),
+        )
     });
     endpoint.connect_with_connector(dial).await.map_err(io::Error::other)
 }

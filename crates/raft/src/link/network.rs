@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
+use openraft::RaftNetworkFactory;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
@@ -14,7 +15,6 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::RaftNetworkFactory;
 use tidelog_log::StartPoint;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
@@ -75,7 +75,9 @@ pub(crate) struct Link {
 
 impl Link {
     fn connection(&self) -> Result<Connection, RpcError> {
-        self.peer.connection().ok_or_else(|| unreachable(format!("no connection to {}", self.peer.node())))
+        self.peer
+            .connection()
+            .ok_or_else(|| unreachable(format!("no connection to {}", self.peer.node())))
     }
 
     fn session(&self) -> Result<Arc<Session>, RpcError> {
@@ -106,7 +108,9 @@ impl Link {
         option: &RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         match self.ask(ask, option).await? {
-            Answer::Vote(reply) => wire::vote_reply_in(reply).map_err(|err| unreachable(err.to_string())),
+            Answer::Vote(reply) => {
+                wire::vote_reply_in(reply).map_err(|err| unreachable(err.to_string()))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -183,7 +187,8 @@ impl NetSnapshot<TypeConfig> for Link {
                 vote: Some(wire::vote_out(&vote)),
                 bytes: bytes.len() as u64,
             };
-            let first = v1::InstallSnapshotRequest { header: Some(header), data: Default::default() };
+            let first =
+                v1::InstallSnapshotRequest { header: Some(header), data: Default::default() };
             let chunks = (0..bytes.len()).step_by(SNAPSHOT_CHUNK_BYTES).map(move |from| {
                 let to = (from + SNAPSHOT_CHUNK_BYTES).min(bytes.len());
                 v1::InstallSnapshotRequest { header: None, data: bytes.slice(from..to) }
@@ -192,7 +197,9 @@ impl NetSnapshot<TypeConfig> for Link {
             let mut client = v1::raft_service_client::RaftServiceClient::new(channel);
             let reply = timeout(option.hard_ttl(), client.install_snapshot(requests))
                 .await
-                .map_err(|_| streaming(unreachable("snapshot was not answered in time".to_owned())))?
+                .map_err(|_| {
+                    streaming(unreachable("snapshot was not answered in time".to_owned()))
+                })?
                 .map_err(|status| streaming(unreachable(status.message().to_owned())))?;
             let vote = wire::vote_in(reply.into_inner().vote)
                 .map_err(|err| streaming(unreachable(err.to_string())))?;
@@ -218,7 +225,10 @@ impl NetStreamAppend<TypeConfig> for Link {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {

@@ -4,7 +4,7 @@
 //! died closes its connections and its port refuses; one that froze or was cut off misses probes.
 
 use std::io;
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidelog_proto::v1::raft_request::Body as Ask;

@@ -44,11 +44,20 @@ pub(crate) trait Port: Send + Sync + fmt::Debug {
         input: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
     ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
     /// Answers a vote.
-    fn vote(&self, request: VoteRequest<TypeConfig>) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
+    fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
     /// Answers a pre-vote.
-    fn pre_vote(&self, request: VoteRequest<TypeConfig>) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
+    fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>>;
     /// Takes leadership over from a leader that agrees.
-    fn transfer(&self, request: TransferLeaderRequest<TypeConfig>) -> BoxFuture<'static, Result<(), String>>;
+    fn transfer(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<(), String>>;
     /// Stands for election past the lease of `from`.
     fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>>;
     /// Installs a start point.
@@ -100,7 +109,8 @@ impl RaftServer {
     /// Refuses a caller that means another cluster or another node.
     #[expect(clippy::result_large_err, reason = "the type that tonic wants")]
     fn admit(&self, hello: Option<&v1::StreamHello>) -> Result<Arc<dyn Groups>, Status> {
-        let hello = hello.ok_or_else(|| Status::invalid_argument("the stream begins without hello"))?;
+        let hello =
+            hello.ok_or_else(|| Status::invalid_argument("the stream begins without hello"))?;
         let (Some((me, cluster_id)), Some(groups)) = (&self.me, &self.groups) else {
             return Err(Status::unavailable("this broker has not joined a cluster yet"));
         };
@@ -148,7 +158,8 @@ impl RaftService for RaftServer {
         let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
         tokio::spawn(gather(answered, messages));
         tokio::spawn(async move {
-            let mut demux = Demux { run, groups, answers, streams: HashMap::new(), calls: JoinSet::new() };
+            let mut demux =
+                Demux { run, groups, answers, streams: HashMap::new(), calls: JoinSet::new() };
             loop {
                 let message = tokio::select! {
                     biased;
@@ -252,7 +263,12 @@ impl Demux {
         self.dispatch(port, stream, ask).map_err(|err| err.to_string())
     }
 
-    fn dispatch(&mut self, port: Arc<dyn Port>, stream: u64, ask: Ask) -> Result<(), wire::Malformed> {
+    fn dispatch(
+        &mut self,
+        port: Arc<dyn Port>,
+        stream: u64,
+        ask: Ask,
+    ) -> Result<(), wire::Malformed> {
         match ask {
             Ask::Append(append) => match wire::append_in(append) {
                 Ok(append) => self.append(&port, stream, append),
@@ -264,11 +280,15 @@ impl Demux {
             },
             Ask::Vote(vote) => {
                 let reply = port.vote(wire::vote_request_in(vote)?);
-                self.call(stream, async { reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply))) });
+                self.call(stream, async {
+                    reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply)))
+                });
             }
             Ask::PreVote(vote) => {
                 let reply = port.pre_vote(wire::vote_request_in(vote)?);
-                self.call(stream, async { reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply))) });
+                self.call(stream, async {
+                    reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply)))
+                });
             }
             Ask::Transfer(transfer) => {
                 let from = wire::vote_in(transfer.from)?;
@@ -304,7 +324,12 @@ impl Demux {
         });
     }
 
-    fn append(&mut self, port: &Arc<dyn Port>, stream: u64, request: AppendEntriesRequest<TypeConfig>) {
+    fn append(
+        &mut self,
+        port: &Arc<dyn Port>,
+        stream: u64,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) {
         let sender = self.streams.entry(stream).or_insert_with(|| {
             let (sender, requests) = mpsc::channel(STREAM_WINDOW * 2);
             let results = port.append(Box::pin(ReceiverStream::new(requests)));

@@ -59,7 +59,10 @@ struct Queued {
 impl Session {
     /// Opens a stream on `channel` and starts its reader and writer. They end with the stream and
     /// then fail everything that waits; [`Session::ended`] tells.
-    pub(crate) async fn open(channel: Channel, hello: StreamHello) -> Result<Arc<Self>, tonic::Status> {
+    pub(crate) async fn open(
+        channel: Channel,
+        hello: StreamHello,
+    ) -> Result<Arc<Self>, tonic::Status> {
         let (queue, queued) = mpsc::unbounded_channel();
         let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
         let first = ExchangeRequest { hello: Some(hello), requests: Vec::new() };
@@ -101,7 +104,11 @@ impl Session {
     }
 
     /// Sends one request and waits for its answer. Cancelling forgets the answer.
-    pub(crate) async fn call(self: &Arc<Self>, group: Vec<u8>, ask: Ask) -> Result<RaftResponse, Lost> {
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        group: Vec<u8>,
+        ask: Ask,
+    ) -> Result<RaftResponse, Lost> {
         let (answer, answered) = oneshot::channel();
         let stream = self.register(Waiter::Call(answer));
         let _registered = Registered { session: Arc::clone(self), stream };
@@ -139,7 +146,10 @@ impl Session {
         self.queue.send(Queued { request, bytes, _permit: permit }).map_err(|_| Lost)
     }
 
-    async fn read(self: Arc<Self>, mut answers: tonic::Streaming<tidelog_proto::v1::ExchangeResponse>) {
+    async fn read(
+        self: Arc<Self>,
+        mut answers: tonic::Streaming<tidelog_proto::v1::ExchangeResponse>,
+    ) {
         // A broken stream and an ended one are the same to the waiters.
         while let Some(Ok(message)) = answers.next().await {
             *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -173,7 +183,10 @@ impl Session {
 }
 
 /// Gathers what is queued into messages, as many requests as are there.
-async fn write(mut queued: mpsc::UnboundedReceiver<Queued>, messages: mpsc::Sender<ExchangeRequest>) {
+async fn write(
+    mut queued: mpsc::UnboundedReceiver<Queued>,
+    messages: mpsc::Sender<ExchangeRequest>,
+) {
     let mut ready = Vec::with_capacity(REQUESTS_PER_MESSAGE);
     while queued.recv_many(&mut ready, REQUESTS_PER_MESSAGE).await > 0 {
         let mut message = ExchangeRequest::default();
@@ -229,9 +242,17 @@ impl AppendStream {
     }
 
     /// Queues a request that holds `bytes` of payload.
-    pub(crate) fn send(&self, ask: Ask, bytes: usize, permit: OwnedSemaphorePermit) -> Result<(), Lost> {
-        let request =
-            RaftRequest { group: self.group.clone(), stream: self.registered.stream, body: Some(ask) };
+    pub(crate) fn send(
+        &self,
+        ask: Ask,
+        bytes: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), Lost> {
+        let request = RaftRequest {
+            group: self.group.clone(),
+            stream: self.registered.stream,
+            body: Some(ask),
+        };
         self.registered.session.push(request, bytes, Some(permit))
     }
 

@@ -34,7 +34,11 @@ pub(crate) fn vote_out(vote: &Vote) -> v1::RaftVote {
 pub(crate) fn vote_in(vote: Option<v1::RaftVote>) -> Result<Vote, Malformed> {
     let vote = vote.ok_or(Malformed("vote is missing"))?;
     let node = NodeId::from_u64(vote.node);
-    Ok(if vote.committed { Vote::new_committed(vote.term, node) } else { Vote::new(vote.term, node) })
+    Ok(if vote.committed {
+        Vote::new_committed(vote.term, node)
+    } else {
+        Vote::new(vote.term, node)
+    })
 }
 
 pub(crate) fn log_id_out(id: &LogId) -> v1::RaftLogId {

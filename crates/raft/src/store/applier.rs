@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use tidelog_log::{Error, Frontier, Log, StartPoint};
+use tidelog_log::{Error, Frontier, Log, SegmentInfo, StartPoint};
 use tidelog_types::{LogIndex, LogPosition, Offset};
 use tokio::sync::oneshot;
 
@@ -42,7 +42,7 @@ pub(crate) struct Applier<M> {
     log: Arc<Log>,
     executor: Arc<dyn Executor>,
     pub(crate) machine: M,
-    applied: Option<LogPosition>,
+    pub(crate) applied: Option<LogPosition>,
     /// The log's frontier right after `applied`.
     frontier: Frontier,
     membership: StoredMembership,
@@ -89,7 +89,7 @@ impl<M: Machine> Applier<M> {
     }
 
     /// The membership in force and the machine, as they stand in a start point.
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let membership = membership::encode_stored(&self.membership);
         let machine = self.machine.encode();
         let mut bytes = BytesMut::with_capacity(membership.len() + machine.len());
@@ -120,7 +120,9 @@ impl<M: Machine> Applier<M> {
     /// The segment whose start point a snapshot would hold now: the oldest one still needed.
     fn snapshot_index(&self) -> Option<LogIndex> {
         let keep_from = self.machine.retained_from().unwrap_or(Offset(u64::MAX));
-        let started = self.log.segments().into_iter().filter(|segment| segment.started);
+        // The very beginning of a log needs no start point and has none.
+        let begins = |segment: &SegmentInfo| segment.started && segment.first_index.0 > 0;
+        let started = self.log.segments().into_iter().filter(begins);
         let needed = started.clone().filter(|segment| segment.base_offset <= keep_from).last();
         needed.or(started.clone().next()).map(|segment| segment.first_index)
     }
@@ -135,7 +137,7 @@ impl<M: Machine> Applier<M> {
 }
 
 /// A start point as openraft's snapshot; `None` at the very beginning of a log.
-fn as_snapshot(start: StartPoint) -> io::Result<Option<Snapshot>> {
+pub(crate) fn as_snapshot(start: StartPoint) -> io::Result<Option<Snapshot>> {
     let Some(last) = start.frontier.last else { return Ok(None) };
     let membership =
         membership::decode_stored(&mut &start.machine[..]).map_err(io::Error::other)?;
@@ -160,8 +162,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
             let (entry, responder) = item?;
             // A panic would leave an engine that leads and never applies again; an error stops it.
             let apply = std::panic::AssertUnwindSafe(|| self.apply_entry(&entry));
-            let outcome = std::panic::catch_unwind(apply)
-                .map_err(|_| io::Error::other(format!("entry {} broke an invariant", entry.position())))??;
+            let outcome = std::panic::catch_unwind(apply).map_err(|_| {
+                io::Error::other(format!("entry {} broke an invariant", entry.position()))
+            })??;
             if let Some(responder) = responder {
                 answers.push((responder, outcome));
             }

@@ -97,7 +97,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self.votes.get(self.group).and_then(|record| record.vote).and_then(|vote| raft_vote(&vote)))
+        Ok(self
+            .votes
+            .get(self.group)
+            .and_then(|record| record.vote)
+            .and_then(|vote| raft_vote(&vote)))
     }
 }
 

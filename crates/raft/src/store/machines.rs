@@ -135,7 +135,8 @@ impl Machine for MetadataMachine {
         if std::mem::take(&mut self.changed) {
             self.published.send_replace(Arc::new(self.state.clone()));
         }
-        self.progress.send_replace(Progress { applied: self.state.applied(), ..Progress::default() });
+        self.progress
+            .send_replace(Progress { applied: self.state.applied(), ..Progress::default() });
     }
 
     fn retained_from(&self) -> Option<Offset> {
