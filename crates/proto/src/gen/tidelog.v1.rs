@@ -1474,7 +1474,8 @@ pub mod fetch_until {
         /// Before this offset. The last batch comes whole and may reach beyond it.
         #[prost(int64, tag = "1")]
         Offset(i64),
-        /// At the high watermark as it is when the stream opens. False is as without a value.
+        /// At the high watermark as it is when the stream opens, which the first response tells. False is
+        /// as without a value.
         #[prost(bool, tag = "2")]
         End(bool),
     }
@@ -1782,6 +1783,9 @@ pub mod log_service_client {
         /// batches of the same producer and partition then fail too, with OUT_OF_ORDER_SEQUENCE_NUMBER, until
         /// the failed one is sent again. The stream ends, with a status, only for reasons that concern all
         /// its batches. What had not been answered then may or may not have been written.
+        ///
+        /// The broker sends its response headers at once, before the first request: a client that does not
+        /// get them takes the broker for dead.
         pub async fn produce(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ProduceRequest>,
@@ -1808,9 +1812,10 @@ pub mod log_service_client {
         }
         /// Fetch sends the batches of one partition, from a start on, as far as the client has granted credit.
         ///
-        /// The first response comes at once and tells the offset that the start stands for. Later ones come
-        /// when there are batches and credit, and at the latest every max_wait_ms, then without batches: a
-        /// client that hears nothing for longer may take the broker for dead. The stream ends after a
+        /// The first response comes at once, without batches: its next_offset is the offset that the start
+        /// stands for, its high_watermark the end that FetchUntil.end stands for. Later ones come when there
+        /// are batches and credit, and at the latest every max_wait_ms, then without batches: a client that
+        /// hears nothing for longer may take the broker for dead. The stream ends after a
         /// response with end_of_range, or with a status that carries an Error: NOT_LEADER_OR_FOLLOWER when
         /// leadership moved (go on at the new leader from next_offset), OFFSET_OUT_OF_RANGE when the start
         /// lies below the log start or above the high watermark.
@@ -1969,6 +1974,9 @@ pub mod log_service_server {
         /// batches of the same producer and partition then fail too, with OUT_OF_ORDER_SEQUENCE_NUMBER, until
         /// the failed one is sent again. The stream ends, with a status, only for reasons that concern all
         /// its batches. What had not been answered then may or may not have been written.
+        ///
+        /// The broker sends its response headers at once, before the first request: a client that does not
+        /// get them takes the broker for dead.
         async fn produce(
             &self,
             request: tonic::Request<tonic::Streaming<super::ProduceRequest>>,
@@ -1981,9 +1989,10 @@ pub mod log_service_server {
             + 'static;
         /// Fetch sends the batches of one partition, from a start on, as far as the client has granted credit.
         ///
-        /// The first response comes at once and tells the offset that the start stands for. Later ones come
-        /// when there are batches and credit, and at the latest every max_wait_ms, then without batches: a
-        /// client that hears nothing for longer may take the broker for dead. The stream ends after a
+        /// The first response comes at once, without batches: its next_offset is the offset that the start
+        /// stands for, its high_watermark the end that FetchUntil.end stands for. Later ones come when there
+        /// are batches and credit, and at the latest every max_wait_ms, then without batches: a client that
+        /// hears nothing for longer may take the broker for dead. The stream ends after a
         /// response with end_of_range, or with a status that carries an Error: NOT_LEADER_OR_FOLLOWER when
         /// leadership moved (go on at the new leader from next_offset), OFFSET_OUT_OF_RANGE when the start
         /// lies below the log start or above the high watermark.

@@ -1,0 +1,9 @@
+//! The client against brokers that fail on command.
+#![expect(clippy::unwrap_used, reason = "clippy exempts tests, but not the functions they share")]
+
+mod admin;
+mod connect;
+mod fake;
+mod producer;
+mod random;
+mod reader;
