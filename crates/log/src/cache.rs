@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tidelog_types::LogIndex;
 
@@ -17,7 +17,16 @@ use crate::log::Log;
 pub struct CacheBudget {
     bytes_max: u64,
     used: AtomicU64,
-    tickets: Mutex<VecDeque<Ticket>>,
+    tickets: Mutex<Tickets>,
+}
+
+/// A queue is not swept before it is longer than this.
+const SWEEP_TICKETS_MIN: usize = 1024;
+
+#[derive(Debug)]
+struct Tickets {
+    queue: VecDeque<Ticket>,
+    sweep_at: usize,
 }
 
 /// A log whose entries below `end` are flushed and may leave the memory.
@@ -32,7 +41,8 @@ impl CacheBudget {
     /// the page cache loses what this takes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, used: AtomicU64::new(0), tickets: Mutex::default() }
+        let tickets = Tickets { queue: VecDeque::new(), sweep_at: SWEEP_TICKETS_MIN };
+        Self { bytes_max, used: AtomicU64::new(0), tickets: Mutex::new(tickets) }
     }
 
     /// The bytes that are held now, flushed or not.
@@ -57,22 +67,43 @@ impl CacheBudget {
 
     /// Notes that entries of `log` below `end` may go, and lets the oldest go while over budget.
     pub(crate) fn flushed(&self, log: Weak<Log>, end: LogIndex) {
-        self.tickets().push_back(Ticket { log, end });
+        {
+            let mut tickets = self.tickets();
+            tickets.queue.push_back(Ticket { log, end });
+            if tickets.queue.len() > tickets.sweep_at {
+                let swept = tickets.sweep();
+                // Not under the lock: the last handle of a log may be among them.
+                drop(tickets);
+                drop(swept);
+            }
+        }
         while self.used() > self.bytes_max {
             // The lock is not held while the log is asked: it takes its own.
-            let Some(ticket) = self.tickets().pop_front() else { return };
+            let ticket = self.tickets().queue.pop_front();
+            let Some(ticket) = ticket else { return };
             if let Some(log) = ticket.log.upgrade() {
                 log.evict(ticket.end);
             }
         }
     }
 
-    /// Drops the tickets of logs that are no more.
-    pub(crate) fn sweep(&self) {
-        self.tickets().retain(|ticket| ticket.log.strong_count() > 0);
-    }
-
-    fn tickets(&self) -> MutexGuard<'_, VecDeque<Ticket>> {
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
         self.tickets.lock().expect("nothing panics under the lock of the tickets")
+    }
+}
+
+impl Tickets {
+    /// Drops the tickets of what has left the memory by other ways: its log was dropped, cut or
+    /// purged. Done each time the queue has doubled, so it costs little and the queue stays bounded.
+    fn sweep(&mut self) -> Vec<Arc<Log>> {
+        let mut asked = Vec::new();
+        self.queue.retain(|ticket| {
+            let Some(log) = ticket.log.upgrade() else { return false };
+            let holds = log.holds_below(ticket.end);
+            asked.push(log);
+            holds
+        });
+        self.sweep_at = (self.queue.len() * 2).max(SWEEP_TICKETS_MIN);
+        asked
     }
 }

@@ -128,8 +128,8 @@ pub struct Entry {
 /// The body of an entry: in memory, or still on disk.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// The parts as they were appended: heads of batches are *not* stamped. Who forwards them to
-    /// another replica need not care, for that one stamps its own.
+    /// The parts, as they were appended or as they were read: heads of batches may not be stamped.
+    /// Who forwards them to another replica need not care, for that one stamps its own.
     Memory(SmallVec<[Bytes; 1]>),
     /// On disk.
     Slice(SegmentSlice),

@@ -4,7 +4,8 @@
 //! behind damage is cheap.
 //!
 //! ```text
-//!  0  magic         4  e7 1d e1 06
+//!  0  tag           4  local: made from the generation of the file, which no client knows, so that
+//!                      nobody can fill a record with what looks like envelopes
 //!  4  crc32c        4  local: of all other bytes of the envelope and the first 21 bytes of each
 //!                      batch, seeded with the generation of the file
 //!  8  kind          1
@@ -24,7 +25,7 @@
 //!     the parts, then zeros up to a multiple of 8
 //! ```
 //!
-//! All but the two local fields is a function of the log prefix alone. The chain value is the
+//! All but the three local fields is a function of the log prefix alone. The chain value is the
 //! CRC-32C of the previous chain value and of every field that is neither local nor itself, so it
 //! covers the entry before, this entry and, through the part table, every byte of the body that
 //! does not follow from those (a batch's base offset, epoch and length do).
@@ -46,7 +47,11 @@ pub(crate) const PART_BYTES: usize = 8;
 /// Envelopes begin at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
 
-pub(crate) const MAGIC: [u8; 4] = [0xe7, 0x1d, 0xe1, 0x06];
+/// What every envelope of a file begins with.
+pub(crate) fn tag(generation: u64) -> [u8; 4] {
+    crc32c::crc32c_append(crc32c::crc32c(b"envelope"), &generation.to_be_bytes()).to_be_bytes()
+}
+
 const FLAG_VOID: u8 = 1;
 
 /// A part of a body: its length and the CRC that vouches for it.
@@ -73,11 +78,11 @@ pub(crate) struct Extent {
 
 impl Extent {
     /// Looks at the first bytes of what may be an entry.
-    pub(crate) fn peek(fixed: &[u8]) -> Option<Self> {
+    pub(crate) fn peek(fixed: &[u8], generation: u64) -> Option<Self> {
         let fixed = fixed.get(..ENVELOPE_BYTES_MIN)?;
         let parts = u16::from_be_bytes([fixed[10], fixed[11]]);
         let body = u32::from_be_bytes([fixed[76], fixed[77], fixed[78], fixed[79]]);
-        (fixed[..4] == MAGIC).then(|| Self {
+        (fixed[..4] == tag(generation)).then(|| Self {
             envelope_bytes: ENVELOPE_BYTES_MIN + usize::from(parts) * PART_BYTES,
             body_bytes: body as usize,
         })
@@ -124,8 +129,7 @@ impl Sink for SmallVec<[u8; 96]> {
 pub(crate) fn encode(header: &Header, parts: &[Part], out: &mut impl Sink) {
     let count =
         u16::try_from(parts.len()).expect("bodies were checked to have at most 65535 parts");
-    out.put(&MAGIC);
-    out.put(&[0; 4]);
+    out.put(&[0; 8]);
     out.put(&[header.kind as u8, if header.void { FLAG_VOID } else { 0 }]);
     out.put(&count.to_be_bytes());
     out.put(&header.offsets_taken.to_be_bytes());
@@ -153,13 +157,14 @@ pub(crate) fn chain(previous: u32, envelope: &[u8]) -> u32 {
     crc
 }
 
-/// Sets the local fields of an encoded envelope: what was synced, and the CRC.
+/// Sets the local fields of an encoded envelope.
 pub(crate) fn seal<'a>(
     envelope: &mut [u8],
     synced_end: LogIndex,
     heads: impl Iterator<Item = &'a [u8]>,
     generation: u64,
 ) {
+    envelope[..4].copy_from_slice(&tag(generation));
     envelope[16..24].copy_from_slice(&synced_end.0.to_be_bytes());
     let crc = local_crc(envelope, heads, generation);
     envelope[4..8].copy_from_slice(&crc.to_be_bytes());
@@ -196,7 +201,7 @@ impl Envelope {
     /// Reads an envelope and checks its CRC. `entry` holds it and at least the heads of its batches,
     /// `rest` of the body may be cut short.
     pub(crate) fn decode(entry: &[u8], generation: u64) -> Result<Self, Flaw> {
-        let extent = Extent::peek(entry).ok_or(Flaw::Bad("no envelope"))?;
+        let extent = Extent::peek(entry, generation).ok_or(Flaw::Bad("no envelope"))?;
         let (envelope, body) =
             entry.split_at_checked(extent.envelope_bytes).ok_or(Flaw::Bad("envelope cut short"))?;
 

@@ -75,7 +75,21 @@ fn run_jobs((queue, wake): &(Mutex<Queue>, Condvar)) {
             guard = wake.wait(guard).expect("nothing panics under the queue's lock");
         };
         drop(guard);
+        let guard = AbortOnPanic;
         job.flush();
+        drop(guard);
+    }
+}
+
+/// A panic in a flush is a broken invariant between memory and disk. Nothing could go on safely, and
+/// waiters would wait for ever, so the process ends; the panic's message was printed before.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

@@ -130,11 +130,12 @@ impl Log {
             let may_be_first = |s: &Arc<Segment>| s.started() && s.first_index() <= upto.next();
             let Some(first) = state.segments.iter().rposition(may_be_first) else { return Ok(()) };
             let purged: Vec<_> = state.segments.drain(..first).collect();
+            // Under the lock: who misses them in the log must see them dead.
+            purged.iter().for_each(|segment| segment.kill());
             let end = state.first_index();
             (state.evict(end), purged)
         };
         self.config.cache.give_back(freed);
-        purged.iter().for_each(|segment| segment.kill());
         lock(&self.hot).retain(|hot| !purged.iter().any(|gone| Arc::ptr_eq(gone, hot)));
         self.remove_oldest(&purged).map_err(|err| self.poisoned_by(err))
     }

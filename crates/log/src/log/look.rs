@@ -1,6 +1,5 @@
 //! Looking entries up, by index.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,14 @@ use super::env::{Listener, SegmentInfo};
 use crate::entry::{Body, Entry};
 use crate::error::Error;
 use crate::frontier::Frontier;
-use crate::segment::{CHUNK_BYTES, Head, Scanned, Segment, SegmentSlice};
+use crate::segment::{CHUNK_BYTES, Scanned, Scanner, Segment, SegmentSlice};
 
 /// The most that one chunk of a scan takes, however much the caller wants.
 pub(super) const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often a look-up begins again when a segment was purged or cut under it. Those are rare, so a
+/// second attempt settles it.
+const GONE_ATTEMPTS_MAX: usize = 3;
 
 impl Log {
     /// What the whole log determines, unflushed entries included.
@@ -73,10 +76,12 @@ impl Log {
             if let Some(at) = state.in_tail(index) {
                 return Ok(Some(state.tail[at].header.position));
             }
-            // Every head of a segment knows the entry before it.
-            let before = |s: &&Arc<Segment>| s.head.frontier.last.is_some_and(|l| l.index == index);
-            if let Some(segment) = state.segments.iter().find(before) {
-                return Ok(segment.head.frontier.last);
+            // The head of a segment knows the entry before it.
+            if let Some(at) = state.segment_of(index.next())
+                && let Some(before) = state.segments[at].head.frontier.last
+                && before.index == index
+            {
+                return Ok(Some(before));
             }
             if index < state.first_index() || index >= state.synced.next_index() {
                 return Ok(None);
@@ -94,8 +99,7 @@ impl Log {
             Arc::clone(&state.segments[at])
         };
         self.touch(&segment);
-        let position = start_of(&segment, index)?;
-        let mut scanner = segment.scan(position, CHUNK_BYTES)?;
+        let mut scanner = segment.seek(CHUNK_BYTES, |points| points.by_index(index))?;
         while let Some(entry) = segment.next(&mut scanner)? {
             if entry.envelope.header.position.index == index {
                 return Ok((segment, entry));
@@ -145,10 +149,33 @@ impl Log {
         bytes_max: usize,
         body: impl Fn(&Arc<Segment>, &Scanned) -> Body,
     ) -> Result<Vec<Entry>, Error> {
+        self.retry_gone(|| self.try_collect(range.clone(), bytes_max, &body))
+    }
+
+    /// Does something again that met a segment which was purged or cut at that moment.
+    pub(super) fn retry_gone<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 1..GONE_ATTEMPTS_MAX {
+            match attempt() {
+                Err(Error::Gone { .. }) => {}
+                settled => return settled,
+            }
+        }
+        attempt()
+    }
+
+    fn try_collect(
+        &self,
+        range: Range<LogIndex>,
+        bytes_max: usize,
+        body: &impl Fn(&Arc<Segment>, &Scanned) -> Body,
+    ) -> Result<Vec<Entry>, Error> {
         if let Some(entries) = self.in_memory(range.clone(), bytes_max) {
             return Ok(entries);
         }
-        let (segments, end) = {
+        let (segment, end) = {
             let state = self.state();
             let (index, first) = (range.start, state.first_index());
             let end = range.end.min(state.synced.next_index());
@@ -156,13 +183,13 @@ impl Log {
                 return Ok(Vec::new());
             }
             let at = state.segment_of(index).ok_or(Error::Purged { index, first })?;
-            (state.segments.range(at..).cloned().collect::<VecDeque<_>>(), end)
+            (Arc::clone(&state.segments[at]), end)
         };
-        let position = start_of(&segments[0], range.start)?;
         let chunk = bytes_max.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX);
+        let scanner = segment.seek(chunk, |points| points.by_index(range.start))?;
         let mut room = Room(bytes_max);
         let mut entries = Vec::new();
-        self.walk(&segments, position, chunk, |segment, entry| {
+        self.walk(segment, scanner, chunk, |segment, entry| {
             let header = entry.envelope.header;
             if header.position.index >= end {
                 return false;
@@ -184,33 +211,53 @@ impl Log {
         Ok(entries)
     }
 
-    /// Walks over the entries of `segments`, from `position` in the first one, until `each` says no.
-    /// Checks that one segment ends where the next one begins.
+    /// Walks over the entries of a scan of `segment`, and over those of the segments behind it, until
+    /// `each` says no. Checks that each follows the one before, across segments too.
     pub(super) fn walk(
         &self,
-        segments: &VecDeque<Arc<Segment>>,
-        mut position: u64,
+        mut segment: Arc<Segment>,
+        mut scanner: Scanner,
         chunk: usize,
         mut each: impl FnMut(&Arc<Segment>, Scanned) -> bool,
     ) -> Result<(), Error> {
-        for (n, segment) in segments.iter().enumerate() {
-            self.touch(segment);
-            let mut scanner = segment.scan(position, chunk)?;
-            let mut frontier = None;
-            while let Some(entry) = segment.next(&mut scanner)? {
-                frontier = Some(entry.envelope.header.frontier());
-                if !each(segment, entry) {
+        let mut frontier: Option<Frontier> = None;
+        loop {
+            self.touch(&segment);
+            let mut next = None;
+            loop {
+                while let Some(entry) = segment.next(&mut scanner)? {
+                    if frontier.is_some_and(|frontier| !entry.follows(&frontier)) {
+                        return Err(segment.broken(&scanner, entry.position));
+                    }
+                    frontier = Some(entry.envelope.header.frontier());
+                    if !each(&segment, entry) {
+                        return Ok(());
+                    }
+                }
+                if next.is_some() {
+                    break;
+                }
+                next = self.segment_after(&segment);
+                // With a next one it is closed, but it may have grown since the scan began.
+                scanner.extend(segment.end());
+                if next.is_none() {
                     return Ok(());
                 }
             }
-            if let (Some(found), Some(next)) = (frontier, segments.get(n + 1))
-                && found != next.head.frontier
-            {
-                return Err(segment.corrupt(segment.end(), "ends before the next begins".into()));
+            let Some(next) = next else { return Ok(()) };
+            if frontier.is_some_and(|frontier| frontier != next.head.frontier) {
+                return Err(segment.broken(&scanner, segment.end()));
             }
-            position = Head::BYTES as u64;
+            frontier = Some(next.head.frontier);
+            scanner = next.scan(chunk)?;
+            segment = next;
         }
-        Ok(())
+    }
+
+    fn segment_after(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        let state = self.state();
+        let behind = state.segments.partition_point(|s| s.first_index() <= segment.first_index());
+        state.segments.get(behind).cloned()
     }
 
     /// The offset up to which whole closed segments may be trimmed at `now`: those whose newest
@@ -264,12 +311,6 @@ impl Log {
     pub fn bytes(&self) -> u64 {
         self.state().segments.iter().map(|segment| segment.end()).sum()
     }
-}
-
-/// Where in a segment to begin looking for an index.
-fn start_of(segment: &Segment, index: LogIndex) -> Result<u64, Error> {
-    let point = segment.with_index(|points| points.by_index(index))?;
-    Ok(point.map_or(Head::BYTES as u64, |point| point.position))
 }
 
 /// What is left of a limit in bytes.

@@ -134,6 +134,11 @@ impl Log {
         self.config.cache.give_back(freed);
     }
 
+    /// Whether entries below `end` are in memory.
+    pub(crate) fn holds_below(&self, end: LogIndex) -> bool {
+        self.state().tail.front().is_some_and(|first| first.header.position.index < end)
+    }
+
     /// Notes that a closed segment is in use, and lets go of the one that was not for longest.
     fn touch(&self, segment: &Arc<Segment>) {
         let mut hot = lock(&self.hot);
@@ -152,7 +157,6 @@ impl Drop for Log {
     fn drop(&mut self) {
         let held = self.state().drop_tail();
         self.config.cache.give_back(held);
-        self.config.cache.sweep();
     }
 }
 

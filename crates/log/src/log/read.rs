@@ -1,6 +1,5 @@
 //! Reading records, by offset and by time.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +12,7 @@ use super::env::Read;
 use super::look::{CHUNK_BYTES_MAX, Room};
 use super::state::State;
 use crate::error::Error;
-use crate::segment::{CHUNK_BYTES, Head, Segment};
+use crate::segment::{CHUNK_BYTES, Segment};
 
 /// A batch in memory, as it was appended: not stamped.
 struct Unstamped {
@@ -27,7 +26,11 @@ impl Log {
     ///
     /// At least one if there is any, then up to `bytes_max` bytes. The first may begin below `from`.
     pub fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Read, Error> {
-        let (end, segments) = {
+        self.retry_gone(|| self.try_read(from, until, bytes_max))
+    }
+
+    fn try_read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Read, Error> {
+        let (end, segment) = {
             let state = self.state();
             let written_end = state.synced.next_offset;
             let log_start = state.first().base_offset();
@@ -43,24 +46,23 @@ impl Log {
                 drop(state);
                 return Ok(stamp_all(batches, from));
             }
-            (end, state.segments_from(from))
+            (end, state.segment_from(from))
         };
-        self.read_cold(&segments, from, end, bytes_max)
+        self.read_cold(segment, from, end, bytes_max)
     }
 
     fn read_cold(
         &self,
-        segments: &VecDeque<Arc<Segment>>,
+        segment: Arc<Segment>,
         from: Offset,
         end: Offset,
         bytes_max: usize,
     ) -> Result<Read, Error> {
-        let point = segments[0].with_index(|points| points.by_offset(from))?;
-        let position = point.map_or(Head::BYTES as u64, |point| point.position);
         let chunk = bytes_max.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX);
+        let scanner = segment.seek(chunk, |points| points.by_offset(from))?;
         let mut room = Room(bytes_max);
         let mut read = Read { batches: Vec::new(), next: from };
-        self.walk(segments, position, chunk, |_, entry| {
+        self.walk(segment, scanner, chunk, |_, entry| {
             if entry.envelope.header.void {
                 return true;
             }
@@ -87,24 +89,21 @@ impl Log {
         timestamp: Timestamp,
         until: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, Error> {
-        let (mut segments, end) = {
+        let (segments, end) = {
             let state = self.state();
             (state.segments.clone(), until.min(state.synced.next_offset))
         };
-        while let Some(segment) = segments.front() {
-            if segment.base_offset() >= end && segment.base_offset() > Offset::ZERO {
-                return Ok(None);
-            }
+        let mut from = None;
+        for segment in segments {
             if segment.newest()?.is_some_and(|newest| newest >= timestamp) {
+                from = Some(segment);
                 break;
             }
-            segments.pop_front();
         }
-        let Some(segment) = segments.front() else { return Ok(None) };
-        let point = segment.with_index(|points| points.by_timestamp(timestamp))?;
-        let position = point.map_or(Head::BYTES as u64, |point| point.position);
+        let Some(segment) = from else { return Ok(None) };
+        let scanner = segment.seek(CHUNK_BYTES, |points| points.by_timestamp(timestamp))?;
         let mut found = None;
-        self.walk(&segments, position, CHUNK_BYTES, |_, entry| {
+        self.walk(segment, scanner, CHUNK_BYTES, |_, entry| {
             if entry.envelope.header.void {
                 return true;
             }
@@ -161,10 +160,10 @@ impl State {
         Some(batches)
     }
 
-    /// The segments from the one that holds `from` on.
-    fn segments_from(&self, from: Offset) -> VecDeque<Arc<Segment>> {
+    /// The segment that holds `from`. Of several that begin at one offset it is the last.
+    fn segment_from(&self, from: Offset) -> Arc<Segment> {
         let behind = self.segments.partition_point(|s| s.base_offset() <= from);
-        self.segments.range(behind.saturating_sub(1)..).cloned().collect()
+        Arc::clone(&self.segments[behind.saturating_sub(1)])
     }
 }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use tidelog_types::{LogIndex, Offset, Timestamp};
 
 pub(crate) use head::{Head, HeadError};
-pub(crate) use index::Index;
+pub(crate) use index::{Index, Point};
 pub(crate) use scan::{ScanError, Scanned, Scanner, find_any, find_behind};
 
 use crate::disk::{Disk, File, Open};
@@ -157,9 +157,14 @@ impl Segment {
         if let Some(index) = &*lock(&self.index) {
             return Ok(look(index));
         }
+        let cuts = self.cuts();
         let index = self.load_index()?;
         let found = look(&index);
-        *lock(&self.index) = Some(index);
+        let mut held = lock(&self.index);
+        // Cut meanwhile, and holding the points of what is left: these are of before.
+        if held.is_none() && cuts == self.cuts() {
+            *held = Some(index);
+        }
         Ok(found)
     }
 
@@ -199,7 +204,7 @@ impl Segment {
 
     fn rebuild_index(&self) -> Result<Index, Error> {
         let mut index = Index::default();
-        let mut scanner = self.scan(Head::BYTES as u64, 1024 * 1024)?;
+        let mut scanner = self.scan(1024 * 1024)?;
         while let Some(entry) = self.next(&mut scanner)? {
             index.note(
                 &entry.envelope.header,
@@ -226,12 +231,28 @@ impl Segment {
         file.write_at(&[io::IoSlice::new(&bytes)], 0)
     }
 
-    /// A scan of the entries from `position` on, `chunk` bytes at a time. May block.
-    pub(crate) fn scan(&self, position: u64, chunk: usize) -> Result<Scanner, Error> {
+    /// A scan that begins at the index point that `look` finds, or at the first entry; `chunk` bytes
+    /// are read at a time. May block.
+    pub(crate) fn seek(
+        &self,
+        chunk: usize,
+        look: impl FnOnce(&Index) -> Option<Point>,
+    ) -> Result<Scanner, Error> {
         // Before anything is read: what a later cut takes away must not pass for what was read.
         let cuts = self.cuts();
-        let scanner = Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk);
-        Ok(scanner.since(cuts))
+        let point = self.with_index(look)?;
+        let position = point.map_or(Head::BYTES as u64, |point| point.position);
+        Ok(self.scanner(position, chunk)?.since(cuts))
+    }
+
+    /// A scan from the first entry on. May block.
+    pub(crate) fn scan(&self, chunk: usize) -> Result<Scanner, Error> {
+        let cuts = self.cuts();
+        Ok(self.scanner(Head::BYTES as u64, chunk)?.since(cuts))
+    }
+
+    fn scanner(&self, position: u64, chunk: usize) -> Result<Scanner, Error> {
+        Ok(Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk))
     }
 
     /// The next entry of a scan of this segment.
@@ -239,15 +260,21 @@ impl Segment {
         match scanner.next() {
             Ok(entry) => Ok(entry),
             Err(err) => {
-                self.alive()?;
-                if scanner.cuts() != self.cuts() {
-                    return Err(Error::Gone { index: self.first_index() });
-                }
+                self.unmoved(scanner)?;
                 Err(match err {
                     ScanError::Io(err) => Error::io("read segment", &self.path)(err),
                     ScanError::Flaw(position, flaw) => self.corrupt(position, flaw.to_string()),
                 })
             }
+        }
+    }
+
+    /// What to say of an entry that does not follow the one before it: purged or cut while it was
+    /// read, then the two were never neighbours; or corrupt.
+    pub(crate) fn broken(&self, scanner: &Scanner, position: u64) -> Error {
+        match self.unmoved(scanner) {
+            Ok(()) => self.corrupt(position, "the chain is broken".to_owned()),
+            Err(gone) => gone,
         }
     }
 
@@ -296,6 +323,15 @@ impl Segment {
         let mut head = [0; Index::HEAD_BYTES];
         file.read_at(&mut head, 0).map_err(Error::io("read index", path))?;
         Ok(Index::decode_newest(&head, self.head.generation, self.end()))
+    }
+
+    /// Whether the segment is as it was when a scan of it began; what the scan met counts only then.
+    pub(crate) fn unmoved(&self, scanner: &Scanner) -> Result<(), Error> {
+        self.alive()?;
+        if scanner.cuts() != self.cuts() {
+            return Err(Error::Gone { index: self.first_index() });
+        }
+        Ok(())
     }
 
     fn cuts(&self) -> usize {

@@ -10,7 +10,7 @@ use tidelog_types::{LogIndex, Timestamp};
 
 use crate::disk::File;
 use crate::entry::Kind;
-use crate::envelope::{self, ALIGN, ENVELOPE_BYTES_MIN, Envelope, Extent, Flaw, MAGIC};
+use crate::envelope::{self, ALIGN, ENVELOPE_BYTES_MIN, Envelope, Extent, Flaw};
 use crate::frontier::Frontier;
 
 /// An entry as it lies in a segment, every CRC checked.
@@ -33,7 +33,7 @@ impl Scanned {
     /// Whether this is the entry that comes next: its place, and its chain over the one before.
     pub(crate) fn follows(&self, frontier: &Frontier) -> bool {
         let header = &self.envelope.header;
-        let mut unsealed = Vec::new();
+        let mut unsealed = SmallVec::<[u8; 96]>::new();
         envelope::encode(header, &self.envelope.parts, &mut unsealed);
         header.position.index == frontier.next_index()
             && header.base_offset == frontier.next_offset
@@ -90,6 +90,11 @@ impl Scanner {
         self
     }
 
+    /// Goes on to here: the file grew.
+    pub(crate) const fn extend(&mut self, end: u64) {
+        self.end = end;
+    }
+
     pub(crate) const fn cuts(&self) -> usize {
         self.cuts
     }
@@ -102,7 +107,7 @@ impl Scanner {
         let position = self.position;
         let flaw = |flaw| ScanError::Flaw(position, flaw);
         let fixed = self.window(ENVELOPE_BYTES_MIN)?;
-        let extent = Extent::peek(&fixed).ok_or(flaw(Flaw::Bad("no envelope")))?;
+        let extent = Extent::peek(&fixed, self.generation).ok_or(flaw(Flaw::Bad("no envelope")))?;
         // Checked before it is read: a damaged length must not make us allocate.
         if extent.padded() > self.end - position {
             return Err(flaw(Flaw::Bad("entry cut short")));
@@ -179,13 +184,14 @@ fn find(
     end: u64,
     wanted: impl Fn(&Envelope) -> bool,
 ) -> io::Result<Option<(u64, Envelope)>> {
+    let tag = envelope::tag(generation);
     let mut start = from.next_multiple_of(ALIGN);
     while start < end {
         let left = usize::try_from(end - start).unwrap_or(usize::MAX);
         let chunk = read(file, start, SEARCH_BYTES.min(left))?;
         for (at, word) in (0..).zip(chunk.chunks_exact(ALIGN as usize)) {
             let position = start + at * ALIGN;
-            if word[..4] == MAGIC
+            if word[..4] == tag
                 && let Some(envelope) = envelope_at(file, generation, position, end)?
                 && wanted(&envelope)
             {
@@ -208,7 +214,7 @@ fn envelope_at(
     end: u64,
 ) -> io::Result<Option<Envelope>> {
     let fixed = read(file, position, ENVELOPE_BYTES_MIN)?;
-    let Some(extent) = Extent::peek(&fixed) else { return Ok(None) };
+    let Some(extent) = Extent::peek(&fixed, generation) else { return Ok(None) };
     // The heads of all batches are needed; the last one's body may be damaged, that is no matter.
     let left = usize::try_from(end - position).unwrap_or(usize::MAX);
     let bytes = read(file, position, extent.bytes().min(left))?;
