@@ -31,13 +31,11 @@ impl Client {
     }
 
     /// A builder of a producer.
-    #[must_use]
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(Arc::clone(&self.cluster))
     }
 
     /// A builder of a reader.
-    #[must_use]
     pub fn reader(&self) -> ReaderBuilder {
         ReaderBuilder::new(Arc::clone(&self.cluster))
     }

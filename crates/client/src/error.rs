@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// A broker refused the request.
     #[error(transparent)]
-    Refused(#[from] BrokerError),
+    Refused(Box<BrokerError>),
     /// No such topic.
     #[error("topic {topic} does not exist")]
     UnknownTopic {
@@ -145,6 +145,12 @@ impl Error {
 
     pub(crate) fn protocol(address: &str, reason: impl Into<String>) -> Self {
         Self::Protocol { address: address.to_owned(), reason: reason.into() }
+    }
+}
+
+impl From<BrokerError> for Error {
+    fn from(refusal: BrokerError) -> Self {
+        Self::Refused(Box::new(refusal))
     }
 }
 

@@ -28,13 +28,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const UNKNOWN_TOPIC_RETRIES: [Duration; 2] =
     [Duration::from_millis(100), Duration::from_millis(200)];
 
-type Flight = Shared<BoxFuture<'static, Result<(), Error>>>;
+type Refresh = BoxFuture<'static, Result<(), Error>>;
 
 /// Refreshes under way, by topic: who wants the same waits for the same.
 #[derive(Default)]
-pub(super) struct Flights(
-    Mutex<HashMap<TopicName, WeakShared<BoxFuture<'static, Result<(), Error>>>>>,
-);
+pub(super) struct Flights(Mutex<HashMap<TopicName, WeakShared<Refresh>>>);
 
 impl fmt::Debug for Flights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +76,7 @@ impl Cluster {
         self.flight(topic, avoid).await
     }
 
-    fn flight(self: &Arc<Self>, topic: &TopicName, avoid: Option<&str>) -> Flight {
+    fn flight(self: &Arc<Self>, topic: &TopicName, avoid: Option<&str>) -> Shared<Refresh> {
         let mut flights = locked(&self.flights.0);
         let under_way = flights.get(topic).and_then(WeakShared::upgrade);
         if let Some(flight) = under_way.filter(|flight| flight.peek().is_none()) {

@@ -202,7 +202,7 @@ impl Drop for Handle {
 }
 
 /// What a producer's clones and tasks share.
-pub(self) struct Core {
+struct Core {
     cluster: Arc<Cluster>,
     config: Config,
     links: Links,

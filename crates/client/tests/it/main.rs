@@ -4,6 +4,7 @@
 mod admin;
 mod connect;
 mod fake;
+mod measure;
 mod producer;
 mod random;
 mod reader;

@@ -161,8 +161,10 @@ async fn a_slow_leader_that_lives_is_waited_for() {
     cluster.world.hold(true);
     let delivery = producer.enqueue(record(0)).await.unwrap();
     let delivery = tokio::spawn(delivery);
-    // Longer than it takes to doubt that it lives, and to ask.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    // Until its life was doubted, and it was asked.
+    let described = cluster.world.state().described;
+    let asked = cluster.world.wait(|state| state.described > described + 1);
+    timeout(PATIENCE, asked).await.unwrap();
     assert!(!delivery.is_finished());
     cluster.world.hold(false);
     timeout(PATIENCE, delivery).await.unwrap().unwrap().unwrap();

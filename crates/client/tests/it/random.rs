@@ -37,7 +37,7 @@ async fn run(seed: u64) {
     let cluster = Cluster::start(3);
     cluster.world.create("t", 2);
     for partition in 0..2 {
-        let faults = (0..200).map(|_| random.fault()).collect::<Vec<_>>();
+        let faults = (0..100).map(|_| random.fault()).collect::<Vec<_>>();
         cluster.world.plant("t", partition, faults);
     }
     let client = cluster.client().connect().await.unwrap();
@@ -76,7 +76,7 @@ async fn run(seed: u64) {
 async fn what_is_acknowledged_is_there_once_and_in_order() {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..8).map(|_| u64::from(rand_seed())).collect(),
+        Err(_) => (0..4).map(|_| u64::from(rand_seed())).collect(),
     };
     for seed in seeds {
         eprintln!("SEED={seed}");

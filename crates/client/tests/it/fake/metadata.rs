@@ -55,6 +55,7 @@ impl MetadataService for Broker {
         _: Request<v1::DescribeClusterRequest>,
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
         self.world.thaw(self.id).await;
+        self.world.change(|state| state.described += 1);
         let state = self.world.state();
         if state.unformed {
             let waiting_for = "waiting for broker 2".to_owned();
