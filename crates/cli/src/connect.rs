@@ -9,6 +9,8 @@ use crate::{Failure, chain};
 
 /// The longest time that finding a broker may take: who waits longer has mistyped the address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// What the client calls a broker when one answer stands for whichever was asked.
+const ANY_BROKER: &str = "any";
 
 /// Connects to the cluster that the command line names.
 pub(crate) async fn connect(globals: &Globals) -> Result<Client, Failure> {
@@ -23,12 +25,18 @@ pub(crate) async fn connect(globals: &Globals) -> Result<Client, Failure> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let code = match (&error, error.code()) {
-            // A refusal shows its code itself.
-            (Error::Refused(_), _) | (_, None) => String::new(),
-            (_, Some(code)) => format!(" ({code})"),
+        let message = match (&error, error.code()) {
+            (Error::Refused(refusal), _) => {
+                let (message, name) = (&refusal.message, &refusal.name);
+                match refusal.address.as_str() {
+                    ANY_BROKER => format!("{message} ({name})"),
+                    address => format!("{message} ({name}, broker {address})"),
+                }
+            }
+            (error, Some(code)) => format!("{} ({code})", chain(error)),
+            (error, None) => chain(error),
         };
-        let failure = Self::new(chain(&error) + &code).code(error.code());
+        let failure = Self::new(message).code(error.code());
         match next_step(&error) {
             Some(next_step) => failure.next_step(next_step),
             None => failure,

@@ -12,7 +12,7 @@ mod view;
 use std::process::ExitCode;
 
 pub(crate) use args::TopicCommand;
-pub(crate) use load::{describe, describe_with_offsets, partition_count};
+pub(crate) use load::{describe, describe_with_offsets, partition_count, unknown_partition};
 pub(crate) use view::{PartitionView, TopicView, ids, or_dash};
 
 use crate::Failure;

@@ -71,7 +71,7 @@ async fn watch(globals: &Globals, args: &HealthArgs) -> Result<ExitCode, Failure
         };
         let exit = health.exit();
         let healthy = health.healthy;
-        if shown.as_ref() != Some(&health) {
+        if shown.as_ref().is_none_or(|shown| !health.tells_the_same(shown)) {
             health.print(globals.output())?;
             shown = Some(health);
         }
@@ -127,6 +127,11 @@ impl From<Health> for HealthView {
 impl HealthView {
     fn unreachable(failure: &Failure) -> Self {
         Self { status: "unreachable", summary: failure.to_string(), ..Self::default() }
+    }
+
+    /// Whether the cluster is as it was; another broker may say so.
+    fn tells_the_same(&self, other: &Self) -> bool {
+        Self { answered_by: other.answered_by, ..self.clone() } == *other
     }
 
     fn exit(&self) -> ExitCode {

@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::moment::{Moment, Zone, now};
 use crate::offsets;
 use crate::position::{From, Until};
-use crate::topic::partition_count;
+use crate::topic::{partition_count, unknown_partition};
 
 /// A reader of what `args` asks for.
 pub(super) async fn reader(
@@ -46,14 +46,12 @@ async fn partitions(client: &Client, args: &ConsumeArgs) -> Result<Vec<TopicPart
             true => (0..count).collect(),
             false => args.partitions.clone(),
         };
-        for partition in named {
-            if partition >= count {
-                return Err(Failure::new(format!(
-                    "topic {topic} has {count} partitions, none is {partition}"
-                ))
-                .next_step(format!("look at them: tidelog topic describe {topic}")));
+        for partition in named.into_iter().map(PartitionId) {
+            let name = TopicPartition { topic: topic.clone(), partition };
+            if partition.0 >= count {
+                return Err(unknown_partition(&name, count));
             }
-            all.push(TopicPartition { topic: topic.clone(), partition: PartitionId(partition) });
+            all.push(name);
         }
     }
     Ok(all)

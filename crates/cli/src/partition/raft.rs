@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::args::RaftArgs;
 use crate::args::Globals;
 use crate::connect::connect;
-use crate::topic::or_dash;
+use crate::topic::{or_dash, unknown_partition};
 use crate::{Column, Failure, Page, chain};
 
 /// How long one replica is asked; one that is down must not hold up the others.
@@ -66,11 +66,10 @@ pub(super) async fn run(globals: &Globals, args: &RaftArgs) -> Result<ExitCode, 
     let topic = admin.describe_topic(&name.topic).await?;
     let count = topic.partitions.len();
     let found = topic.partitions.into_iter().find(|facts| facts.partition == name.partition);
-    let Some(facts) = found else {
-        let problem =
-            format!("topic {} has {count} partitions, none is {}", name.topic, name.partition);
-        return Err(Failure::new(problem));
+    let Some(mut facts) = found else {
+        return Err(unknown_partition(name, u32::try_from(count).unwrap_or(u32::MAX)));
     };
+    facts.replicas.sort_unstable();
     let brokers = admin.cluster().await?.brokers;
     let address = |id: &BrokerId| {
         brokers.iter().find(|broker| broker.id == *id).map(|broker| broker.address.clone())

@@ -5,13 +5,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidelog_client::{Delivery, ProduceError, ProduceFailure, Producer, Record, RecordMetadata};
-use tidelog_types::TopicName;
+use tidelog_types::{TopicName, TopicPartition};
 use tokio::sync::mpsc::Receiver;
 
 use super::stdin::{Chunk, Numbered};
 use super::tally::Tally;
 use crate::interrupt::Interrupt;
+use crate::output::plural;
 use crate::record::Input;
+use crate::topic::unknown_partition;
 use crate::{Exit, Failure, Output, chain};
 
 /// Records on their way at the same time. Their bytes are bounded by the producer's buffer; this
@@ -96,12 +98,9 @@ impl Sending {
     async fn enqueue(&mut self, record: Numbered) {
         let line = record.line;
         if let Some(partition) = record.input.partition.filter(|p| p.0 >= self.partitions) {
-            let (topic, partitions) = (&self.topic, self.partitions);
-            let lacking = format!("topic {topic} has {partitions} partitions, none is {partition}");
-            let failure = Failure::new(at(line, &lacking));
-            let failure =
-                failure.next_step(format!("look at them: tidelog topic describe {topic}"));
-            self.failure.get_or_insert(failure);
+            let name = TopicPartition { topic: self.topic.clone(), partition };
+            let failure = unknown_partition(&name, self.partitions);
+            self.failure.get_or_insert(failure.at(|message| at(line, message)));
             return;
         }
         match self.producer.enqueue(to_record(&self.topic, record.input)).await {
@@ -137,7 +136,7 @@ impl Sending {
         self.failed += 1;
         self.maybe_written += u64::from(error.maybe_written());
         if self.failure.is_none() {
-            self.failure = Some(failure(line, &self.topic, error));
+            self.failure = Some(failure(line, error));
         }
     }
 
@@ -155,10 +154,10 @@ impl Sending {
         let Some(failure) = self.failure else {
             return Ok(ExitCode::SUCCESS);
         };
-        if acked + self.failed <= 1 {
+        if acked == 0 && self.failed <= 1 {
             return Err(failure);
         }
-        let mut counts = format!("{acked} records were acked, {} were not", self.failed);
+        let mut counts = format!("{} acked, {} not acked", plural(acked, "record"), self.failed);
         if self.maybe_written > 0 {
             counts += &format!(", of which {} may be written", self.maybe_written);
         }
@@ -201,15 +200,15 @@ fn to_record(topic: &TopicName, input: Input) -> Record {
     }
 }
 
-fn failure(line: u64, topic: &TopicName, error: &ProduceError) -> Failure {
+fn failure(line: u64, error: &ProduceError) -> Failure {
     if let ProduceFailure::Client(error) = error.failure() {
         return Failure::from(error.clone()).at(|message| at(line, message));
     }
     let failure = Failure::new(at(line, &chain(error))).code(error.code());
     match error.failure() {
-        ProduceFailure::TooLarge { .. } => failure.next_step(format!(
-            "send less, or more at once after: tidelog topic config {topic} --set max.message.bytes=…"
-        )),
+        ProduceFailure::TooLarge { .. } => {
+            failure.next_step("split it, or store it elsewhere and send where")
+        }
         ProduceFailure::TimedOut { .. } => {
             failure.next_step("look at `tidelog cluster health`, then try again")
         }

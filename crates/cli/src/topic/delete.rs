@@ -11,6 +11,7 @@ use super::view::TopicView;
 use crate::args::Globals;
 use crate::confirm::confirm;
 use crate::connect::connect;
+use crate::output::plural;
 use crate::{Column, Failure, Page};
 
 /// A topic that is gone.
@@ -32,6 +33,11 @@ pub(super) async fn run(globals: &Globals, args: &DeleteArgs) -> Result<ExitCode
                 names.push(name);
             }
             Err(failure) if args.if_exists && failure.is_unknown_topic() => {}
+            Err(failure) if failure.is_unknown_topic() => {
+                return Err(
+                    failure.next_step("nothing was deleted; pass --if-exists to pass over it")
+                );
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -58,8 +64,8 @@ pub(super) async fn run(globals: &Globals, args: &DeleteArgs) -> Result<ExitCode
 
 fn consequence(found: &[TopicView]) -> String {
     let one = |topic: &TopicView| {
-        let (partitions, records) = (topic.partitions.len(), topic.records());
-        format!("{} ({partitions} partitions, {records} records)", topic.name)
+        let partitions = plural(topic.partitions.len() as u64, "partition");
+        format!("{} ({partitions}, {})", topic.name, plural(topic.records(), "record"))
     };
     let all: Vec<String> = found.iter().map(one).collect();
     format!("this deletes {} for good", all.join(", "))

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tidelog_client::admin::{
     Admin, ConfigFacts, ConfigSource, OffsetAt, PartitionFacts, TopicFacts,
 };
-use tidelog_client::{BrokerId, Client};
+use tidelog_client::{BrokerId, Client, Error};
 use tidelog_types::{Offset, PartitionId, TopicName, TopicPartition};
 use tokio::time::timeout;
 
@@ -89,6 +89,12 @@ async fn offsets(
 pub(crate) async fn partition_count(client: &Client, topic: &TopicName) -> Result<u32, Failure> {
     let described = client.admin().describe_topic(topic).await?;
     Ok(u32::try_from(described.partitions.len()).unwrap_or(u32::MAX))
+}
+
+/// The failure of a command on a partition that its topic, with `partitions` of them, does not have.
+pub(crate) fn unknown_partition(name: &TopicPartition, partitions: u32) -> Failure {
+    let TopicPartition { topic, partition } = name.clone();
+    Error::UnknownPartition { topic, partition, partitions }.into()
 }
 
 impl PartitionView {
