@@ -130,6 +130,7 @@ impl Broker {
         let addresses: BTreeMap<_, _> =
             bound.iter().map(|(name, (_, address))| (*name, address.clone())).collect();
         info!(broker = config.broker_id, data = %config.data_dir.display(), "starting");
+        info!(?config, "effective configuration");
 
         let introducer = Arc::new(Introducer::new(&config));
         let raft = SwitchingRaft::new(RaftServer::unformed(Arc::clone(&introducer) as _));

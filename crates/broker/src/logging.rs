@@ -1,5 +1,6 @@
 //! What the process logs: format, level, and how to change it while it runs.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use tracing_subscriber::filter::EnvFilter;
@@ -23,7 +24,10 @@ pub fn install(config: &LogConfig) -> Result<Arc<dyn LogFilter>, String> {
     let filter = parse(config.level.word())?;
     let (filter, handle) = reload::Layer::new(filter);
     let lines: Box<dyn Layer<_> + Send + Sync> = match config.format {
-        LogFormat::Text => Box::new(fmt::layer().with_writer(std::io::stderr)),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            Box::new(fmt::layer().with_ansi(colours).with_writer(std::io::stderr))
+        }
         LogFormat::Json => {
             Box::new(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
         }
