@@ -107,7 +107,7 @@ async fn oversized_messages_are_refused_before_they_are_held() {
 
 async fn log_service(stage: &Stage) -> LogServiceClient<Channel> {
     let address = format!("http://{}", stage.cluster.broker(1).ports().client_address());
-    LogServiceClient::connect(address).await.unwrap()
+    LogServiceClient::new(Channel::from_shared(address).unwrap().connect().await.unwrap())
 }
 
 /// One batch on a stream of its own.

@@ -1,5 +1,7 @@
 //! SIGKILL at random moments under load.
 
+use std::time::Duration;
+
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tidelog::demo::Load;
@@ -106,6 +108,13 @@ async fn random_kills_and_deleted_views_lose_nothing() {
         }
         for id in victims {
             stage.cluster.broker_mut(id).start().unwrap();
+            if stage.rng.random_ratio(1, 3) {
+                // Once more, at some moment of its recovery.
+                let moment = Duration::from_millis(stage.rng.random_range(0..300));
+                tokio::time::sleep(moment).await;
+                stage.cluster.broker_mut(id).kill().unwrap();
+                stage.cluster.broker_mut(id).start().unwrap();
+            }
             if stage.rng.random() && kind.leaves_a_majority() {
                 stage.cluster.ready(PATIENCE).await.unwrap();
             }

@@ -17,5 +17,6 @@ mod freeze;
 mod full_disk;
 mod hostile;
 mod kills;
+mod pauses;
 mod stage;
 mod witness;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tidelog::audit::Read;
@@ -18,7 +19,8 @@ use crate::command::BINARY;
 use crate::witness::Witness;
 
 /// Two clusters at a time keep two cores busy; more would only make deadlines miss.
-static STAGES: Semaphore = Semaphore::const_new(2);
+static STAGES: Semaphore = Semaphore::const_new(STAGES_MAX);
+const STAGES_MAX: usize = 2;
 
 /// A long time for anything that should take a second: a loaded machine must not fail a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +32,6 @@ pub(crate) const PRODUCERS: u32 = 2;
 /// A cluster and its directory, which is kept when the test panics.
 pub(crate) struct Stage {
     pub(crate) cluster: LocalCluster,
-    pub(crate) setup: Setup,
     pub(crate) rng: StdRng,
     dir: Option<TempDir>,
     loads: u32,
@@ -45,7 +46,19 @@ impl Stage {
 
     /// `nodes` brokers, not started, after changes to their setup.
     pub(crate) async fn with(nodes: u32, change: impl FnOnce(&mut Setup)) -> Self {
-        let permit = STAGES.acquire().await.unwrap();
+        Self::taking(1, nodes, change).await
+    }
+
+    /// Three brokers as with [`Stage::ready`], and no other cluster beside them: to measure.
+    pub(crate) async fn alone() -> Self {
+        let mut stage = Self::taking(STAGES_MAX, 3, |_| ()).await;
+        stage.start_all().await;
+        stage.create_topic().await;
+        stage
+    }
+
+    async fn taking(places: usize, nodes: u32, change: impl FnOnce(&mut Setup)) -> Self {
+        let permit = STAGES.acquire_many(places as u32).await.unwrap();
         let seed = match std::env::var("TIDELOG_E2E_SEED") {
             Ok(seed) => seed.parse().expect("TIDELOG_E2E_SEED is a number"),
             Err(_) => rand::random(),
@@ -57,7 +70,7 @@ impl Stage {
         change(&mut setup);
         let cluster = LocalCluster::create(&setup).unwrap();
         let rng = StdRng::seed_from_u64(seed);
-        Self { cluster, setup, rng, dir: Some(dir), loads: 0, _permit: permit }
+        Self { cluster, rng, dir: Some(dir), loads: 0, _permit: permit }
     }
 
     /// Three brokers up and ready, with the topic and a leader for each partition.
@@ -93,8 +106,19 @@ impl Stage {
         }
     }
 
-    /// Producers that go on until [`Load::finish`], at a pace that leaves the machine some air.
+    /// Producers that go on until [`Load::finish`], at a pace that leaves the machine some air: many
+    /// in flight slowly, or few as fast as acks come.
     pub(crate) async fn load(&mut self) -> (Load, PathBuf) {
+        let paces = [(1_000, Duration::from_millis(1)), (40, Duration::ZERO)];
+        let pace = *paces.choose(&mut self.rng).unwrap();
+        self.load_at(pace).await
+    }
+
+    /// Producers with so many records in flight and such a pause after each send.
+    pub(crate) async fn load_at(
+        &mut self,
+        (in_flight_max, pause): (usize, Duration),
+    ) -> (Load, PathBuf) {
         self.loads += 1;
         let dir = self.dir().join(format!("load-{}", self.loads));
         std::fs::create_dir(&dir).unwrap();
@@ -104,8 +128,8 @@ impl Stage {
             partitions: PARTITIONS,
             producers: PRODUCERS,
             records: None,
-            in_flight_max: 1_000,
-            pause: Duration::from_millis(1),
+            in_flight_max,
+            pause,
             seed: self.rng.random(),
             dir: dir.clone(),
         };

@@ -25,6 +25,7 @@ pub use story::leader_now;
 pub use tide::Tide;
 
 use crate::args::Globals;
+use crate::interrupt::Interrupt;
 use crate::{Exit, Failure, runtime};
 
 /// The topic of the orders.
@@ -68,7 +69,14 @@ pub fn run(globals: &Globals, args: Args) -> Result<ExitCode, Failure> {
 #[expect(clippy::print_stdout, reason = "the report is the result of the command")]
 async fn first_process(globals: &Globals, args: &Args) -> Result<ExitCode, Failure> {
     let place = story::Place::new(args.dir.as_deref()).map_err(failed)?;
-    let report = match story::tell(args, place.path()).await {
+    let mut interrupt = Interrupt::listen()?;
+    let told = tokio::select! {
+        biased;
+        // Brokers and data go with what is dropped here.
+        () = interrupt.asked() => return Err(Failure::new("interrupted before the audit")),
+        told = story::tell(args, place.path()) => told,
+    };
+    let report = match told {
         Ok(report) => report,
         Err(err) => return Err(failed(err).next_step(place.keep())),
     };

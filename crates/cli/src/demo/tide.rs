@@ -108,9 +108,11 @@ impl Tide {
         in_flight.try_into().unwrap_or(0)
     }
 
-    /// From now on, keeps the longest pause of one partition.
+    /// From now on, keeps the longest pause of one partition, and forgets those before.
     pub fn watch(&self, partition: u32) {
-        self.partitions[partition as usize].watched_us.store(self.now_us(), Ordering::Relaxed);
+        let partition = &self.partitions[partition as usize];
+        partition.gap_us_max.store(0, Ordering::Relaxed);
+        partition.watched_us.store(self.now_us(), Ordering::Relaxed);
     }
 
     /// The longest time between two consecutive acks of a watched partition, the second of them after
