@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tidelog_broker::config::LogFormat;
 use tidelog_broker::{Broker, Config, Environment, LogFilter, StartError, logging};
-use tracing::{error, info};
+use tracing::error;
 
 use crate::interrupt::Interrupt;
 use crate::{Failure, chain, local, parse_duration, runtime};
@@ -67,7 +67,6 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
     if args.exit_with_parent {
         local::parent_watch();
     }
-    info!(config = %config.print(), "effective configuration");
     let runtime = runtime::server(args.worker_threads)?;
     runtime.block_on(serve(config, filter, args.stop_timeout))
 }

@@ -209,6 +209,11 @@ impl EntryView {
             (false, 0) => "-".to_owned(),
             (false, _) => format!("{}..{end}", self.base_offset),
         };
+        // Before the first records of a log there is no time yet.
+        let time = match self.append_time_ms {
+            0 => "-".to_owned(),
+            ms => zone.show(Timestamp(ms)),
+        };
         let first = self.batches.first();
         let producer = |batch: &BatchView| {
             format!("{}/{}@{}", batch.producer_id, batch.producer_epoch, batch.base_sequence)
@@ -221,7 +226,7 @@ impl EntryView {
             offsets,
             self.batches.len().to_string(),
             self.bytes.to_string(),
-            zone.show(Timestamp(self.append_time_ms)),
+            time,
             first.map_or_else(|| "-".to_owned(), producer),
             first.map_or("-", |batch| batch.codec).to_owned(),
             self.ordinal.to_string(),
