@@ -125,6 +125,12 @@ impl Partition {
         self.view.clone()
     }
 
+    /// What the replica has applied, as it moves.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
     /// What can be read at this moment.
     #[must_use]
     pub fn now(&self) -> View {

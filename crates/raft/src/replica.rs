@@ -204,7 +204,7 @@ impl<M: Machine> Replica<M> {
         // take over: any live voter will do.
         let vote = self.metrics().vote;
         for voter in status.voters.into_iter().filter(|voter| *voter != self.me) {
-            if campaign.campaign(self.group, voter, vote.clone()).await
+            if campaign.campaign(self.group, voter, vote).await
                 && self.led_by_another(before.term).await
             {
                 return Ok(());

@@ -107,7 +107,6 @@ impl RaftServer {
     }
 
     /// Refuses a caller that means another cluster or another node.
-    #[expect(clippy::result_large_err, reason = "the type that tonic wants")]
     fn admit(&self, hello: Option<&v1::StreamHello>) -> Result<Arc<dyn Groups>, Status> {
         let hello =
             hello.ok_or_else(|| Status::invalid_argument("the stream begins without hello"))?;

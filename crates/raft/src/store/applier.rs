@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use tidelog_log::{Error, Frontier, Log, SegmentInfo, StartPoint};
+use tidelog_log::{Error, Frontier, Log, StartPoint};
 use tidelog_types::{LogIndex, LogPosition, Offset};
 use tokio::sync::oneshot;
 
@@ -120,11 +120,13 @@ impl<M: Machine> Applier<M> {
     /// The segment whose start point a snapshot would hold now: the oldest one still needed.
     fn snapshot_index(&self) -> Option<LogIndex> {
         let keep_from = self.machine.retained_from().unwrap_or(Offset(u64::MAX));
-        // The very beginning of a log needs no start point and has none.
-        let begins = |segment: &SegmentInfo| segment.started && segment.first_index.0 > 0;
-        let started = self.log.segments().into_iter().filter(begins);
-        let needed = started.clone().filter(|segment| segment.base_offset <= keep_from).last();
-        needed.or(started.clone().next()).map(|segment| segment.first_index)
+        // The very beginning of a log counts as started: it needs no start point, and has none. It
+        // must stay in the choice all the same, or a later segment would pass for the oldest
+        // needed one and take records with it that nobody trimmed.
+        let segments = self.log.segments();
+        let mut needed = segments.iter().rev().filter(|segment| segment.base_offset <= keep_from);
+        let oldest = needed.find(|segment| segment.started)?;
+        (oldest.first_index > LogIndex::ZERO).then_some(oldest.first_index)
     }
 }
 

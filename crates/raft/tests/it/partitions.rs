@@ -121,3 +121,22 @@ async fn follower_behind_the_log_start_gets_a_start_point_and_what_is_retained()
     let read = cluster.running[&behind].partition.read(Offset(150), 1 << 20).await.unwrap();
     assert_eq!(read.next, Offset(200));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolled_segments_stay_until_something_is_trimmed() {
+    let config = PartitionConfig { segment_bytes: 16 * 1024, ..PartitionConfig::default() };
+    let cluster = Cluster::start(3, config).await;
+    let big = "x".repeat(1000);
+    for sequence in 0..100 {
+        cluster.produce(sequence, std::slice::from_ref(&big)).await;
+    }
+    for id in cluster.ids() {
+        cluster.read(id, Offset(100)).await;
+        for _ in 0..3 {
+            cluster.running[&id].node.clean_now().await;
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(cluster.running[&id].partition.raft_status().purged, None);
+        assert_eq!(cluster.read(id, Offset(100)).await.len(), 100);
+    }
+}
