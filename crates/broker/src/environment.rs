@@ -213,13 +213,28 @@ pub trait LogFilter: Send + Sync + fmt::Debug + 'static {
 
 /// Makes `dir` and what is above it.
 pub(crate) fn create_dir_all(disk: &dyn tidelog_log::disk::Disk, dir: &Path) -> io::Result<()> {
-    match disk.create_dir(dir) {
+    let existing = |made: io::Result<()>| match made {
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    match existing(disk.create_dir(dir)) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(err)?;
             create_dir_all(disk, parent)?;
-            create_dir_all(disk, dir)
+            // Once more and no further: a pseudo file system answers "not found" for ever.
+            existing(disk.create_dir(dir))
         }
-        other => other,
+        made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_that_cannot_be_made_is_an_error_and_no_endless_recursion() {
+        let refused = create_dir_all(&tidelog_log::disk::OsDisk, Path::new("/proc/tidelog/data"));
+        assert!(refused.is_err());
     }
 }
