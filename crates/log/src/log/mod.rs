@@ -3,6 +3,7 @@
 mod append;
 mod create;
 mod cut;
+mod describe;
 mod env;
 mod flush;
 mod look;

@@ -3,23 +3,22 @@
 mod head;
 mod index;
 mod scan;
+mod slice;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
 use tidelog_types::{LogIndex, Offset, Timestamp};
 
 pub(crate) use head::{Head, HeadError};
 pub(crate) use index::{Index, Point};
 pub(crate) use scan::{ScanError, Scanned, Scanner, find_any, find_behind};
+pub use slice::SegmentSlice;
 
 use crate::disk::{Disk, File, Open};
 use crate::entry::Header;
-use crate::envelope::{ENVELOPE_BYTES_MIN, Envelope};
 use crate::error::Error;
 
 /// How much of a segment is read at a time where no caller says how much it wants.
@@ -348,58 +347,6 @@ impl Segment {
             return Err(Error::Gone { index: self.first_index() });
         }
         Ok(())
-    }
-}
-
-/// The body of an entry that lies in a segment.
-#[derive(Clone, Debug)]
-pub struct SegmentSlice {
-    segment: Arc<Segment>,
-    cuts: usize,
-    position: u64,
-    bytes: usize,
-    header: Header,
-}
-
-impl SegmentSlice {
-    pub(crate) fn new(segment: &Arc<Segment>, entry: &Scanned) -> Self {
-        Self {
-            segment: Arc::clone(segment),
-            cuts: entry.cuts,
-            position: entry.position,
-            bytes: ENVELOPE_BYTES_MIN
-                + entry.envelope.parts.len() * crate::envelope::PART_BYTES
-                + entry.envelope.header.body_bytes as usize,
-            header: entry.envelope.header,
-        }
-    }
-
-    pub(crate) fn load(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
-        let loaded = self.read();
-        // Whatever was read, it counts only if nothing was cut meanwhile.
-        if !self.segment.intact(self.cuts, self.position + self.bytes as u64) {
-            return Err(Error::Gone { index: self.header.position.index });
-        }
-        loaded
-    }
-
-    fn read(&self) -> Result<SmallVec<[Bytes; 1]>, Error> {
-        let mut bytes = BytesMut::zeroed(self.bytes);
-        let read = self
-            .segment
-            .file()?
-            .read_at(&mut bytes, self.position)
-            .map_err(Error::io("read segment", &self.segment.path))?;
-        bytes.truncate(read);
-        let bytes = bytes.freeze();
-        let corrupt = |reason: String| self.segment.corrupt(self.position, reason);
-        let envelope = Envelope::decode(&bytes, self.segment.head.generation)
-            .map_err(|flaw| corrupt(flaw.to_string()))?;
-        if envelope.header != self.header {
-            return Err(corrupt("another entry".to_owned()));
-        }
-        let body = bytes.slice(bytes.len() - self.header.body_bytes as usize..);
-        envelope.check_body(&body).map_err(|flaw| corrupt(flaw.to_string()))
     }
 }
 

@@ -13,3 +13,4 @@ mod recover;
 mod starts;
 mod support;
 mod votes;
+mod votes_crash;
