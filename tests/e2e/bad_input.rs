@@ -54,9 +54,12 @@ fn config(dir: &Path, change: impl FnOnce(String) -> String) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// How a good file is spoilt.
+type Spoil = fn(String) -> String;
+
 #[test]
 fn wrong_configurations_are_refused_with_the_key() {
-    let cases: [(fn(String) -> String, &[&str]); 5] = [
+    let cases: [(Spoil, &[&str]); 5] = [
         (|text| format!("{text}[listener]\nfoo = 1\n"), &["node.toml"]),
         (|text| format!("colour = 3\n{text}"), &["colour"]),
         (|text| text.replace("broker_id = 1", "broker_id = \"one\""), &["broker_id", "one"]),

@@ -13,12 +13,15 @@ use crate::stage::until;
 struct Dev {
     process: Child,
     said: Vec<String>,
-    _dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Dev {
     fn start(nodes: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), nodes)
+    }
+
+    fn start_in(dir: tempfile::TempDir, nodes: &str) -> Self {
         let mut command = tidelog(&["dev", "--nodes", nodes, "--free-ports", "--dir"]);
         command.arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
@@ -26,7 +29,7 @@ impl Dev {
         for line in BufReader::new(process.stdout.take().unwrap()).lines() {
             said.push(line.unwrap());
             if said.last().unwrap().contains("Ctrl-C") {
-                return Self { process, said, _dir: dir };
+                return Self { process, said, dir: Some(dir) };
             }
         }
         panic!("dev ended: {:?} {said:?}", process.wait_with_output());
@@ -90,6 +93,12 @@ async fn dev_tells_commands_that_work_and_stops_on_ctrl_c() {
     dev.signal(Signal::INT);
     assert!(dev.process.wait().unwrap().success());
     assert!(!brokers.into_iter().any(runs));
+
+    // The same directory again, on other ports: the same cluster.
+    let dev = Dev::start_in(dev.dir.take().unwrap(), "3");
+    let bootstrap = dev.addresses().join(",");
+    let consume = ["consume", "orders", "--until", "end", "-b", &bootstrap];
+    assert_eq!(run_with(&consume, b"").succeeded().stdout, "hello tide\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

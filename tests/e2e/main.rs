@@ -7,6 +7,10 @@
 //!
 //! What a failed test leaves behind (data, logs, acks) is kept, and named at the end of its output.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "tests say what they did and how to do it again")]
+
+mod audit;
 mod bad_input;
 mod command;
 mod demo;

@@ -7,7 +7,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
-use tidelog::audit::Read;
+use tidelog::audit::{Ledger, Read};
+use tidelog::demo::order::Orders;
 use tidelog::demo::{Error, Load, LoadSetup, connect, ledger_of, read_all};
 use tidelog::local::{LocalCluster, Setup};
 use tidelog_client::Client;
@@ -151,7 +152,7 @@ impl Stage {
         self.compare(acks, sightings).await;
     }
 
-    async fn finish(&self, load: Load) {
+    pub(crate) async fn finish(&self, load: Load) {
         let tide = std::sync::Arc::clone(load.tide());
         within("every ack is there", load.finish()).await.unwrap();
         assert_eq!((tide.failed(), tide.failures()), (0, Vec::new()), "a send failed for good");
@@ -163,14 +164,20 @@ impl Stage {
     }
 
     async fn compare(&self, acks: &Path, sightings: Vec<Vec<Read>>) {
-        let client = self.client().await;
-        let (mut ledger, orders) = ledger_of(acks, PRODUCERS).unwrap();
-        let read = read_all(&client, TOPIC, |_| ());
-        ledger.reads = within("the topic is read", read).await.unwrap();
+        let (mut ledger, orders) = self.ledger(acks).await;
         ledger.sightings = sightings;
         let verdict = ledger.check(|id| orders.expected(id));
         println!("{verdict}");
         assert!(verdict.holds() && verdict.acked > 0, "{verdict}");
+    }
+
+    /// What an ended load wrote down, and what the topic holds now.
+    pub(crate) async fn ledger(&self, acks: &Path) -> (Ledger, Orders) {
+        let client = self.client().await;
+        let (mut ledger, orders) = ledger_of(acks, PRODUCERS).unwrap();
+        let read = read_all(&client, TOPIC, |_| ());
+        ledger.reads = within("the topic is read", read).await.unwrap();
+        (ledger, orders)
     }
 }
 
