@@ -300,6 +300,17 @@ pub struct ReplicaFacts {
     pub lag_entries: Option<u64>,
 }
 
+impl From<TopicFacts> for CreatedTopic {
+    fn from(topic: TopicFacts) -> Self {
+        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        Self {
+            id: Some(topic.id),
+            partitions: topic.partitions.len() as u32,
+            replication_factor: replicas as u32,
+        }
+    }
+}
+
 impl TopicFacts {
     pub(super) fn read(address: &str, topic: v1::TopicDescription) -> Result<Self, Error> {
         Ok(Self {

@@ -1,5 +1,7 @@
 //! Topics: create, delete, describe, list, change.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_service_client::AdminServiceClient;
@@ -11,15 +13,18 @@ use tonic::transport::Channel;
 use super::facts::{topic_id, topic_name};
 use super::{Admin, Answers, CreatedTopic, NewTopic, PerItem, TopicFacts, TopicSummary};
 use crate::Error;
-use crate::cluster::{Backoff, RESPONSE_BYTES_MAX};
+use crate::cluster::{Backoff, RESPONSE_BYTES_MAX, one_of};
 use crate::error::BrokerError;
 
+/// How long one broker may try before another one is asked.
+const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where answers come from, when any broker may have given them.
 const ANY: &str = "any";
 
 impl Admin {
     /// Creates topics. Each exists once its result says so; its leaders are elected right after, see
-    /// [`Admin::wait_for_leaders`].
+    /// [`Admin::wait_for_leaders`]. When the answer to a try was lost, and a topic exists at the next,
+    /// it counts as created.
     ///
     /// # Errors
     /// When no broker could take the call.
@@ -59,24 +64,37 @@ impl Admin {
             };
             call.boxed()
         };
-        let read = |outcome| match outcome {
+        let read = |outcome, in_doubt: bool| match outcome {
             Some(Outcome::Created(created)) => {
                 let created: v1::CreatedTopic = created;
                 let id = Some(created.id).filter(|id| !id.is_empty());
-                Ok(CreatedTopic {
-                    id: id.map(|id| topic_id(ANY, &id)).transpose()?,
-                    partitions: created.partitions,
-                    replication_factor: created.replication_factor,
-                })
+                let id = id.map(|id| topic_id(ANY, &id)).transpose()?;
+                let (partitions, replication_factor) =
+                    (created.partitions, created.replication_factor);
+                Ok(Some(CreatedTopic { id, partitions, replication_factor }))
+            }
+            // An earlier try may have created it.
+            Some(Outcome::Error(error)) if in_doubt && !validate_only && is_there(&error) => {
+                Ok(None)
             }
             Some(Outcome::Error(error)) => Err(BrokerError::new(ANY, error).into()),
             None => Err(Error::protocol(ANY, "no result for a topic")),
         };
         let results = self.at_controller(names.len(), call, read).await?;
-        Ok(names.into_iter().zip(results).collect())
+        let mut created = Vec::with_capacity(names.len());
+        for (name, result) in names.into_iter().zip(results) {
+            let result = match result {
+                Ok(Some(topic)) => Ok(topic),
+                Ok(None) => self.describe_topic(&name).await.map(CreatedTopic::from),
+                Err(error) => Err(error),
+            };
+            created.push((name, result));
+        }
+        Ok(created)
     }
 
-    /// Deletes topics with all their records.
+    /// Deletes topics with all their records. When the answer to a try was lost, and a topic does not
+    /// exist at the next, it counts as deleted.
     ///
     /// # Errors
     /// When no broker could take the call.
@@ -95,7 +113,10 @@ impl Admin {
             };
             call.boxed()
         };
-        let results = self.at_controller(names.len(), call, done).await?;
+        let read = |error: Option<v1::Error>, in_doubt| {
+            done(error.filter(|error| !(in_doubt && is_gone(error))))
+        };
+        let results = self.at_controller(names.len(), call, read).await?;
         for topic in &names {
             self.cluster.metadata().forget_topic(topic);
         }
@@ -123,7 +144,7 @@ impl Admin {
             };
             call.boxed()
         };
-        let mut results = self.at_controller(1, call, done).await?;
+        let mut results = self.at_controller(1, call, |error, _| done(error)).await?;
         results.pop().unwrap_or_else(|| Err(Error::protocol(ANY, "no result for the topic")))
     }
 
@@ -160,7 +181,7 @@ impl Admin {
         // A topic just created may be unknown to a broker that lags; this asks several.
         self.cluster.refresh(topic, None).await?;
         let mut backoff = Backoff::long();
-        let deadline = Instant::now() + std::time::Duration::from_secs(1);
+        let deadline = Instant::now() + Duration::from_secs(1);
         loop {
             let described = self.describe_topics([topic.clone()]).await?;
             let facts = described.into_iter().next().map(|(_, facts)| facts);
@@ -202,19 +223,22 @@ impl Admin {
         }
     }
 
-    /// Sends items to the controller: to any broker first, since it may forward, then by its hints.
-    /// Items that failed for now are sent again.
+    /// Sends items to one broker after the other, since any may forward, and where hints point. Items
+    /// that failed for now are sent again. Never to two brokers at once: the slower one would find the
+    /// change made, and refuse it.
+    ///
+    /// `read` is told whether an earlier try got no answer, so that the change may be made already.
     async fn at_controller<R, T>(
         &self,
         items: usize,
         call: impl Fn(Channel, &[usize], u32) -> Answers<R>,
-        read: impl Fn(R) -> Result<T, Error>,
+        read: impl Fn(R, bool) -> Result<T, Error>,
     ) -> Result<Vec<Result<T, Error>>, Error> {
-        let within = self.cluster.request_timeout();
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + self.cluster.request_timeout();
         let mut backoff = Backoff::long();
         let mut results = (0..items).map(|_| None).collect::<Vec<Option<Result<T, Error>>>>();
-        let mut hint = None;
+        let mut addresses = self.cluster.addresses(None).into_iter().cycle();
+        let (mut hint, mut in_doubt, mut failed) = (None, false, Vec::new());
         loop {
             let pending = (0..items).filter(|at| match &results[*at] {
                 None => true,
@@ -222,42 +246,42 @@ impl Admin {
                 Some(Ok(_)) => false,
             });
             let pending = pending.collect::<Vec<_>>();
+            let left = deadline.saturating_duration_since(Instant::now()).min(TRY_TIMEOUT);
+            let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+            let ask = |channel| call(channel, &pending, timeout_ms);
+            let Some(address) = hint.take().or_else(|| addresses.next()) else { break };
             if pending.is_empty() {
                 break;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
-            let ask = |channel| call(channel, &pending, timeout_ms);
-            let answer = match hint.take() {
-                Some(address) => {
-                    let address: String = address;
-                    self.cluster.ask(&address, left, ask).await
-                }
-                None => self.cluster.ask_any(left, ask).await,
-            };
-            let failed = match answer {
+            let error = match self.cluster.ask(&address, left, ask).await {
                 Ok(answers) => {
                     for (at, answer) in pending.iter().zip(answers) {
-                        results[*at] = Some(read(answer));
+                        results[*at] = Some(read(answer, in_doubt));
                     }
-                    results.iter().find_map(|result| match result {
-                        Some(Err(error)) if error.is_retriable() => Some(error.clone()),
-                        _ => None,
-                    })
+                    let failed =
+                        results.iter().filter_map(|result| result.as_ref()?.as_ref().err());
+                    match failed.into_iter().find(|error| error.is_retriable()) {
+                        Some(error) => error.clone(),
+                        None => break,
+                    }
                 }
-                Err(error) if error.is_retriable() => Some(error),
+                Err(error) if error.is_retriable() => {
+                    in_doubt |= !matches!(error, Error::Refused(_));
+                    failed.retain(|(tried, _)| *tried != address);
+                    failed.push((address, error.clone()));
+                    error
+                }
                 Err(error) => return Err(error),
             };
-            let Some(error) = failed else { continue };
             let pause = backoff.next();
             if Instant::now() + pause >= deadline {
-                if results.iter().all(Option::is_none) {
-                    return Err(error);
-                }
                 break;
             }
             hint = self.controller_hint(&error);
             sleep(pause).await;
+        }
+        if results.iter().all(Option::is_none) && !failed.is_empty() {
+            return Err(one_of(failed));
         }
         let unasked = || Err(Error::protocol(ANY, "no answer for the item"));
         Ok(results.into_iter().map(|result| result.unwrap_or_else(unasked)).collect())
@@ -280,6 +304,14 @@ fn admin(channel: Channel) -> AdminServiceClient<Channel> {
 
 fn metadata(channel: Channel) -> MetadataServiceClient<Channel> {
     MetadataServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
+}
+
+fn is_there(error: &v1::Error) -> bool {
+    error.error_code() == Ok(ErrorCode::TopicAlreadyExists)
+}
+
+fn is_gone(error: &v1::Error) -> bool {
+    error.error_code() == Ok(ErrorCode::UnknownTopicOrPartition)
 }
 
 fn done(error: Option<v1::Error>) -> Result<(), Error> {
@@ -305,8 +337,7 @@ fn read_description(
     match result {
         Some(Described::Topic(topic)) => TopicFacts::read(ANY, topic),
         Some(Described::Error(error)) => {
-            let unknown = error.error_code() == Ok(ErrorCode::UnknownTopicOrPartition);
-            if unknown {
+            if is_gone(&error) {
                 return Err(Error::UnknownTopic { topic: topic.clone() });
             }
             Err(BrokerError::new(ANY, error).into())

@@ -222,7 +222,7 @@ impl fmt::Debug for Cluster {
 }
 
 /// What to tell when all failed: a refusal says more than silence.
-fn one_of(failed: Vec<(String, Error)>) -> Error {
+pub(crate) fn one_of(failed: Vec<(String, Error)>) -> Error {
     let refusal = failed.iter().find(|(_, error)| matches!(error, Error::Refused(_)));
     match refusal {
         Some((_, error)) => error.clone(),

@@ -19,7 +19,7 @@ mod record;
 mod topic;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -208,7 +208,9 @@ struct Core {
     links: Links,
     identity: Identity,
     buffer: Arc<Semaphore>,
-    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    topics: RwLock<BTreeMap<TopicName, Arc<Topic>>>,
+    /// Topics that were written to under `identity`.
+    known: Mutex<BTreeSet<TopicName>>,
     tasks: Mutex<JoinSet<()>>,
     request_next: AtomicU64,
     closed: AtomicBool,
@@ -216,22 +218,12 @@ struct Core {
 
 impl Core {
     async fn start(cluster: Arc<Cluster>, config: Config) -> Result<Arc<Self>, Error> {
-        let last = Mutex::new(None);
-        let tell = |error| *locked(&last) = Some(error);
-        let identity = prepare::init_producer(&cluster, None, &tell);
-        let identity = match timeout(cluster.request_timeout(), identity).await {
-            Ok(identity) => identity?,
-            Err(_) => {
-                let after = cluster.request_timeout();
-                let any = || Error::TimedOut { address: "any".to_owned(), after };
-                return Err(locked(&last).take().unwrap_or_else(any));
-            }
-        };
         Ok(Arc::new(Self {
             links: Links::new(),
-            identity,
+            identity: new_identity(&cluster).await?,
             buffer: Arc::new(Semaphore::new(config.buffer_bytes)),
             topics: RwLock::default(),
+            known: Mutex::default(),
             tasks: Mutex::default(),
             request_next: AtomicU64::new(1),
             closed: AtomicBool::new(false),
@@ -295,9 +287,22 @@ impl Core {
     async fn learn(self: &Arc<Self>, name: &TopicName) -> Result<(), ProduceError> {
         let facts = self.cluster.topic(name).await;
         let facts = facts.map_err(|error| ProduceError::new(error, false))?;
+        let identity = if locked(&self.known).contains(name) {
+            // Tasks that begin again begin at sequence 0. Under the identity of before, what they send
+            // would pass for a duplicate of what had that sequence then.
+            let identity = new_identity(&self.cluster).await;
+            identity.map_err(|error| ProduceError::new(error, false))?
+        } else {
+            self.identity
+        };
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         if !topics.contains_key(name) && !self.closed.load(Ordering::Acquire) {
-            let topic = Topic::start(self, name, &facts);
+            let first = locked(&self.known).insert(name.clone());
+            if !first && identity == self.identity {
+                // Came and went while it was looked up: look again.
+                return Ok(());
+            }
+            let topic = Topic::start(self, name, &facts, identity);
             topics.insert(name.clone(), Arc::new(topic));
         }
         Ok(())
@@ -330,5 +335,20 @@ impl Core {
             std::mem::take(&mut *self.topics.write().unwrap_or_else(PoisonError::into_inner));
         topics.values().for_each(|topic| topic.end());
         self.links.close();
+    }
+}
+
+/// An identity that nobody else has, within the request timeout.
+async fn new_identity(cluster: &Cluster) -> Result<Identity, Error> {
+    let last = Mutex::new(None);
+    let tell = |error| *locked(&last) = Some(error);
+    let identity = prepare::init_producer(cluster, None, &tell);
+    let after = cluster.request_timeout();
+    match timeout(after, identity).await {
+        Ok(identity) => identity,
+        Err(_) => {
+            let any = || Error::TimedOut { address: "any".to_owned(), after };
+            Err(locked(&last).take().unwrap_or_else(any))
+        }
     }
 }

@@ -27,6 +27,8 @@ const LOOK_AFTER: Duration = Duration::from_millis(400);
 const DOUBT_AFTER: Duration = Duration::from_millis(1_500);
 /// How long it has to show it.
 const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Of so many refusals for now, one makes the task look for another leader.
+const LOOK_EVERY: u32 = 4;
 /// A batch that is refused as damaged is sent again so many times: the damage may be the network's.
 const DAMAGED_RETRIES: u32 = 3;
 
@@ -341,6 +343,11 @@ impl Task {
                 });
                 let stale = session.map(|session| session.leader).filter(|_| !news);
                 self.retry(stale, refusal.retry_after);
+            }
+            // It goes on for long: maybe somebody else leads by now, and this one does not know.
+            _ if kind == Kind::Retry && self.failures % LOOK_EVERY == LOOK_EVERY - 1 => {
+                self.session = None;
+                self.retry(session.map(|session| session.leader), refusal.retry_after);
             }
             _ if kind == Kind::Retry => self.retry(None, refusal.retry_after),
             _ => {

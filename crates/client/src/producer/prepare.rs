@@ -17,6 +17,9 @@ use crate::cluster::{Backoff, Cluster, Leader, RESPONSE_BYTES_MAX};
 /// While a stream is being opened, how often to look whether leadership has moved.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
 
+/// How often all brokers may say that a topic does not exist before that is believed.
+const UNKNOWN_TOPIC_MAX: u32 = 10;
+
 /// A stream to the broker that was said to lead.
 #[derive(Clone)]
 pub(super) struct Session {
@@ -69,6 +72,7 @@ pub(super) async fn init_producer(
     held: Option<Identity>,
     tell: &impl Fn(Error),
 ) -> Result<Identity, Error> {
+    let spent = held;
     let held = held.map(|held| ProducerIdentity::from((held.id, held.epoch)));
     let mut backoff = Backoff::long();
     loop {
@@ -81,9 +85,11 @@ pub(super) async fn init_producer(
         match cluster.ask_any(cluster.request_timeout(), call).await {
             Ok(response) => {
                 let identity = response.identity.and_then(|identity| identity.parts());
-                let (id, epoch) =
-                    identity.ok_or_else(|| Error::protocol("any", "no valid producer identity"))?;
-                return Ok(Identity { id, epoch });
+                let identity = identity.map(|(id, epoch)| Identity { id, epoch });
+                // Under the old one again, what is new would pass for a duplicate.
+                return identity
+                    .filter(|identity| Some(*identity) != spent)
+                    .ok_or_else(|| Error::protocol("any", "no new producer identity"));
             }
             Err(error) if error.is_retriable() => tell(error),
             Err(error) => return Err(error),
@@ -127,10 +133,12 @@ async fn find_leader(
             // A broker that has just started may not know of any topic yet.
             Err(error @ Error::UnknownTopic { .. }) => {
                 unknown_for += 1;
-                if unknown_for > 20 {
+                if unknown_for > UNKNOWN_TOPIC_MAX {
                     return Err(error);
                 }
                 tell(error);
+                sleep(backoff.next()).await;
+                continue;
             }
             Err(error) => tell(error),
         }

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::accumulator::{Accumulator, Change};
 use super::completion::{Completion, Delivery};
 use super::partition::{Partition, Task};
+use super::window::Identity;
 use super::{Core, ProduceError, ProduceFailure, Record};
 use crate::Error;
 use crate::cluster::{TopicFacts, locked};
@@ -38,7 +39,12 @@ pub(super) struct Topic {
 
 impl Topic {
     /// Starts a task for each partition.
-    pub(super) fn start(core: &Arc<Core>, name: &TopicName, facts: &TopicFacts) -> Self {
+    pub(super) fn start(
+        core: &Arc<Core>,
+        name: &TopicName,
+        facts: &TopicFacts,
+        identity: Identity,
+    ) -> Self {
         let batch_bytes = core.config.batch_bytes;
         let batch_bytes = facts.batch_bytes_max.map_or(batch_bytes, |max| batch_bytes.min(max));
         let mut tasks = locked(&core.tasks);
@@ -51,7 +57,6 @@ impl Topic {
             let partition = Arc::new(Partition { accumulator, changed });
             let name = TopicPartition { topic: name.clone(), partition: id };
             let (core, shared) = (Arc::clone(core), Arc::clone(&partition));
-            let identity = core.identity;
             tasks.spawn(Task::new(core, name, facts.id.clone(), shared, identity).run());
             partition
         });

@@ -52,6 +52,19 @@ async fn topics_are_created_listed_described_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_creation_whose_answer_was_lost_counts() {
+    let cluster = Cluster::start(1);
+    cluster.world.change(|state| state.creations_unanswered = 1);
+    let admin = admin(&cluster).await;
+    let wanted = NewTopic::new(topic("t")).partitions(4);
+    let created = admin.create_topics([wanted.clone()]).await.unwrap();
+    assert_eq!(created[0].1.as_ref().unwrap().partitions, 4);
+    let again = admin.create_topics([wanted]).await.unwrap();
+    let error = again[0].1.as_ref().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicAlreadyExists));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn offsets_are_looked_up_at_each_leader() {
     let cluster = Cluster::start(3);
     cluster.world.create("t", 3);

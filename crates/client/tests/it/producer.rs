@@ -347,6 +347,23 @@ async fn a_topic_created_anew_is_another_topic() {
     assert_eq!(cluster.world.values(TOPIC, 0), values(4..6));
 }
 
+/// What is begun again begins at sequence 0: under the old identity it would pass for a duplicate of
+/// what was written first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_seemed_gone_is_written_under_a_new_identity() {
+    let cluster = Cluster::start(1);
+    cluster.world.create(TOPIC, 1);
+    let producer = producer(&cluster).await;
+    write(&producer, 0..1).await;
+    let topic = cluster.world.change(|state| state.topics.remove(TOPIC).unwrap());
+    let error = timeout(PATIENCE, producer.send(record(1))).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition), "{error}");
+    assert!(!error.maybe_written());
+    cluster.world.change(|state| state.topics.insert(TOPIC.to_owned(), topic));
+    write(&producer, 2..5).await;
+    assert_eq!(cluster.world.values(TOPIC, 0), ["0", "2", "3", "4"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_keep_below_the_topics_limit() {
     let cluster = Cluster::start(1);

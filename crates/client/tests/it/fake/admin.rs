@@ -53,6 +53,14 @@ impl AdminService for Broker {
                     .collect(),
             )
         })?;
+        let lost = self.world.change(|state| {
+            let lost = state.creations_unanswered > 0;
+            state.creations_unanswered = state.creations_unanswered.saturating_sub(1);
+            lost
+        });
+        if lost {
+            return Err(Status::unavailable("broke off"));
+        }
         Ok(Response::new(v1::CreateTopicsResponse { results }))
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct State {
     /// Brokers that take batches and hold the answers back.
     pub(crate) holding: bool,
     pub(crate) unformed: bool,
+    /// So many creations are carried out, and their answers lost.
+    pub(crate) creations_unanswered: u32,
     /// How often the cluster was asked for, which is also how a client asks for a sign of life.
     pub(crate) described: u32,
     pub(crate) controller: u32,
