@@ -46,7 +46,7 @@ pub use producer::{
     Compression, Delivery, IntoTopicName, Murmur2, Partitioner, ProduceError, ProduceFailure,
     Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError, murmur2,
 };
-pub use reader::{Position, ReadError, ReadRecord, Reader, ReaderBuilder, Until};
+pub use reader::{Position, ReadError, ReadPosition, ReadRecord, Reader, ReaderBuilder, Until};
 
 pub use tidelog_types::batch::{Header, HeaderName};
 pub use tidelog_types::{
