@@ -43,7 +43,7 @@ async fn killed_leaders_cost_no_acked_record_and_no_duplicate() {
         let record = text(sent.len());
         cluster.produce(sent.len() as i32, std::slice::from_ref(&record)).await;
         sent.push(record);
-        println!("round {round}: first ack {:?} after the kill", killed.elapsed());
+        eprintln!("round {round}: first ack {:?} after the kill", killed.elapsed());
         cluster.restart(leader).await;
     }
     let end = Offset(sent.len() as u64);
