@@ -63,6 +63,19 @@ pub(crate) struct Cluster {
     flights: Flights,
 }
 
+/// How long one broker may take to say whether it belongs to a cluster, once another said no.
+const UNFORMED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pause before brokers that know of no cluster are asked again.
+const UNFORMED_PAUSE: Duration = Duration::from_millis(100);
+
+async fn describe(channel: Channel) -> Result<Response<DescribeClusterResponse>, Status> {
+    MetadataServiceClient::new(channel)
+        .max_decoding_message_size(RESPONSE_BYTES_MAX)
+        .describe_cluster(DescribeClusterRequest {})
+        .await
+}
+
 impl Cluster {
     pub(crate) fn new(config: ClusterConfig, environment: Environment) -> Result<Self, Error> {
         for address in &config.bootstrap {
@@ -95,10 +108,7 @@ impl Cluster {
 
     /// Learns of the cluster from whichever broker answers first.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        let described = self.describe(self.config.connect_timeout).await?;
-        if described.cluster_id.is_empty() {
-            return Err(Error::NotFormed { reason: described.waiting_for });
-        }
+        let described = self.describe_formed(self.config.connect_timeout).await?;
         match &self.config.cluster_id {
             Some(expected) if *expected != described.cluster_id => {
                 Err(Error::OtherCluster { expected: expected.clone(), found: described.cluster_id })
@@ -107,18 +117,40 @@ impl Cluster {
         }
     }
 
+    /// The cluster as a broker describes it that belongs to one. A broker that has just started
+    /// knows of no cluster yet, so its word counts only once no other knows better in time.
+    async fn describe_formed(&self, within: Duration) -> Result<DescribeClusterResponse, Error> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut described = self.describe(left).await?;
+            for address in &self.config.bootstrap {
+                if !described.cluster_id.is_empty() {
+                    return Ok(described);
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                // Whoever does not answer here says as little as one that is not asked.
+                if let Ok(other) = self.ask(address, left.min(UNFORMED_PATIENCE), describe).await {
+                    self.metadata.learn_brokers(&other.cluster_id, &other.brokers);
+                    described = other;
+                }
+            }
+            if !described.cluster_id.is_empty() {
+                return Ok(described);
+            }
+            if Instant::now() + UNFORMED_PAUSE >= deadline {
+                return Err(Error::NotFormed { reason: described.waiting_for });
+            }
+            sleep(UNFORMED_PAUSE).await;
+        }
+    }
+
     /// The cluster as whichever broker answers first describes it.
     pub(crate) async fn describe(
         &self,
         within: Duration,
     ) -> Result<DescribeClusterResponse, Error> {
-        let call = |channel| async move {
-            MetadataServiceClient::new(channel)
-                .max_decoding_message_size(RESPONSE_BYTES_MAX)
-                .describe_cluster(DescribeClusterRequest {})
-                .await
-        };
-        let described = self.ask_any(within, call).await?;
+        let described = self.ask_any(within, describe).await?;
         self.metadata.learn_brokers(&described.cluster_id, &described.brokers);
         Ok(described)
     }
