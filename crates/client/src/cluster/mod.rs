@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidelog_proto::v1::metadata_service_client::MetadataServiceClient;
-use tidelog_proto::v1::{DescribeClusterRequest, DescribeClusterResponse};
+use tidelog_proto::v1::{self, DescribeClusterRequest, DescribeClusterResponse};
+use tidelog_types::ErrorCode;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -63,17 +64,21 @@ pub(crate) struct Cluster {
     flights: Flights,
 }
 
-/// How long one broker may take to say whether it belongs to a cluster, once another said no.
-const UNFORMED_PATIENCE: Duration = Duration::from_millis(500);
-
 /// Pause before brokers that know of no cluster are asked again.
 const UNFORMED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Asks one broker about its cluster. One that has just started knows of none yet; that is a refusal
+/// like any other that may pass, so that another broker is asked.
 async fn describe(channel: Channel) -> Result<Response<DescribeClusterResponse>, Status> {
-    MetadataServiceClient::new(channel)
+    let described = MetadataServiceClient::new(channel)
         .max_decoding_message_size(RESPONSE_BYTES_MAX)
         .describe_cluster(DescribeClusterRequest {})
-        .await
+        .await?;
+    if described.get_ref().cluster_id.is_empty() {
+        let waiting_for = described.into_inner().waiting_for;
+        return Err(v1::Error::new(ErrorCode::ClusterNotFormed, waiting_for).into());
+    }
+    Ok(described)
 }
 
 impl Cluster {
@@ -117,31 +122,17 @@ impl Cluster {
         }
     }
 
-    /// The cluster as a broker describes it that belongs to one. A broker that has just started
-    /// knows of no cluster yet, so its word counts only once no other knows better in time.
+    /// The cluster, asking on in time while no broker belongs to one.
     async fn describe_formed(&self, within: Duration) -> Result<DescribeClusterResponse, Error> {
         let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut described = self.describe(left).await?;
-            for address in &self.config.bootstrap {
-                if !described.cluster_id.is_empty() {
-                    return Ok(described);
+            match self.describe(left).await {
+                Err(Error::NotFormed { .. }) if Instant::now() + UNFORMED_PAUSE < deadline => {
+                    sleep(UNFORMED_PAUSE).await;
                 }
-                let left = deadline.saturating_duration_since(Instant::now());
-                // Whoever does not answer here says as little as one that is not asked.
-                if let Ok(other) = self.ask(address, left.min(UNFORMED_PATIENCE), describe).await {
-                    self.metadata.learn_brokers(&other.cluster_id, &other.brokers);
-                    described = other;
-                }
+                described => return described,
             }
-            if !described.cluster_id.is_empty() {
-                return Ok(described);
-            }
-            if Instant::now() + UNFORMED_PAUSE >= deadline {
-                return Err(Error::NotFormed { reason: described.waiting_for });
-            }
-            sleep(UNFORMED_PAUSE).await;
         }
     }
 
@@ -150,7 +141,7 @@ impl Cluster {
         &self,
         within: Duration,
     ) -> Result<DescribeClusterResponse, Error> {
-        let described = self.ask_any(within, describe).await?;
+        let described = self.ask_any(within, describe).await.map_err(not_formed)?;
         self.metadata.learn_brokers(&described.cluster_id, &described.brokers);
         Ok(described)
     }
@@ -265,6 +256,16 @@ pub(crate) fn one_of(failed: Vec<(String, Error)>) -> Error {
 fn unreachable(failed: &[(String, Error)]) -> Error {
     let tried = failed.iter().map(|(address, error)| Attempt::new(address, error)).collect();
     Error::Unreachable { tried }
+}
+
+/// The refusal of a broker that belongs to no cluster, under its own name.
+fn not_formed(error: Error) -> Error {
+    match error {
+        Error::Refused(refusal) if refusal.code == Some(ErrorCode::ClusterNotFormed) => {
+            Error::NotFormed { reason: refusal.message }
+        }
+        error => error,
+    }
 }
 
 /// Nothing that panics runs under these locks, and what they guard is whole at any time.
