@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Outcome, Proposal};
-use crate::partition::{CampaignerHandle, TransferError, transferred};
-use crate::replica::{Leadership, RaftStatus, Refused, Replica};
+use crate::partition::{TransferError, transferred};
+use crate::replica::{Campaigner, Leadership, RaftStatus, Refused, Replica};
 use crate::store::machines::{MetadataMachine, Progress};
 
 /// Why a command had no effect, or what is not known of it.
@@ -38,7 +38,7 @@ pub struct Metadata {
     pub(crate) machine: watch::Receiver<Arc<Machine>>,
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) campaigner: Arc<dyn CampaignerHandle>,
+    pub(crate) campaigner: Arc<dyn Campaigner>,
 }
 
 impl Metadata {

@@ -20,13 +20,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Timings, TypeConfig, Vote, engine};
+use crate::config::{Timings, TypeConfig, engine};
 use crate::executor::{self, Executor};
 use crate::link::connector::Connector;
 use crate::link::network::Network;
 use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
-use crate::link::wire;
 use crate::metadata::Metadata;
 use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX, View};
 use crate::peers::Peers;
@@ -536,10 +535,10 @@ impl Groups for Shared {
 }
 
 impl Campaigner for Shared {
-    fn campaign(&self, group: GroupId, voter: NodeId, from: Vote) -> BoxFuture<'_, bool> {
+    fn campaign(&self, group: GroupId, voter: NodeId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let Some(connection) = self.peers.get(voter).connection() else { return false };
-            let ask = Ask::Campaign(v1::Campaign { from: Some(wire::vote_out(&from)) });
+            let ask = Ask::Campaign(v1::Campaign {});
             let call = connection.control.call(group.to_bytes().to_vec(), ask);
             let answer = timeout(CAMPAIGN_PATIENCE, call).await;
             let body = answer.ok().and_then(Result::ok).and_then(|answer| answer.body);

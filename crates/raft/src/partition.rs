@@ -86,13 +86,8 @@ pub struct Partition {
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) config: Arc<Mutex<PartitionConfig>>,
-    pub(crate) campaigner: Arc<dyn CampaignerHandle>,
+    pub(crate) campaigner: Arc<dyn Campaigner>,
 }
-
-/// A campaigner that can be shared and shown.
-pub(crate) trait CampaignerHandle: Campaigner + std::fmt::Debug {}
-
-impl<T: Campaigner + std::fmt::Debug> CampaignerHandle for T {}
 
 /// A batch on its way. Its place is fixed; dropping this only forgets the outcome.
 #[derive(Debug)]

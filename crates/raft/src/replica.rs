@@ -20,10 +20,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use crate::config::{Snapshot, SnapshotMeta, TypeConfig, Vote, log_id, position};
+use crate::config::{TypeConfig, Vote, position};
 use crate::link::server::Port;
-use crate::membership;
-use crate::store::applier::{Applier, Machine};
+use crate::store::applier::{Applier, Machine, as_snapshot};
 use crate::store::machines::Progress;
 
 /// What a replica is in its group now.
@@ -202,10 +201,8 @@ impl<M: Machine> Replica<M> {
         }
         // The engine refuses writes for as long as the target is silent (H14), so somebody must
         // take over: any live voter will do.
-        let vote = self.metrics().vote;
         for voter in status.voters.into_iter().filter(|voter| *voter != self.me) {
-            if campaign.campaign(self.group, voter, vote).await
-                && self.led_by_another(before.term).await
+            if campaign.campaign(self.group, voter).await && self.led_by_another(before.term).await
             {
                 return Ok(());
             }
@@ -226,7 +223,9 @@ impl<M: Machine> Replica<M> {
             && now.leader.is_none_or(|leader| leader == dead || leader == self.me)
     }
 
-    /// Takes over from whatever vote the engine holds now. The metrics' vote may be behind it.
+    /// Stands for election past the lease of a leader that is known to be gone, from whatever vote
+    /// the engine holds now: the metrics' may be behind it. Safe, because no read here ever trusts a
+    /// lease.
     async fn stand_in(&self) -> Result<(), String> {
         use openraft::vote::RaftVote;
         let vote = self.raft.with_raft_state(|state| {
@@ -234,13 +233,7 @@ impl<M: Machine> Replica<M> {
             Vote::from_leader_id(*vote.leader_id(), vote.is_committed())
         });
         let vote = vote.await.map_err(|err| err.to_string())?;
-        self.take_over(vote).await
-    }
-
-    /// Stands for election past the lease of a leader that is known to be gone. Safe, because no
-    /// read here ever trusts a lease.
-    pub(crate) async fn take_over(&self, from: Vote) -> Result<(), String> {
-        let request = TransferLeaderRequest::new(from, self.me, None);
+        let request = TransferLeaderRequest::new(vote, self.me, None);
         match self.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(err)) => Err(err.to_string()),
@@ -250,9 +243,9 @@ impl<M: Machine> Replica<M> {
 }
 
 /// Makes another node campaign for a group.
-pub(crate) trait Campaigner: Send + Sync {
+pub(crate) trait Campaigner: Send + Sync + fmt::Debug {
     /// Whether `voter` was reached and agreed.
-    fn campaign(&self, group: GroupId, voter: NodeId, from: Vote) -> BoxFuture<'_, bool>;
+    fn campaign(&self, group: GroupId, voter: NodeId) -> BoxFuture<'_, bool>;
 }
 
 /// What the node's liveness needs of a group, whatever its machine.
@@ -480,11 +473,10 @@ impl<M: Machine> Port for Replica<M> {
         })
     }
 
-    fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>> {
+    fn campaign(&self) -> BoxFuture<'static, Result<(), String>> {
         let replica = self.clone();
         Box::pin(async move {
-            // Asked by the leader that hands over; whatever it says, this node's own vote counts.
-            debug!(group = %replica.group, %from, "asked to campaign");
+            debug!(group = %replica.group, "asked to campaign");
             replica.stand_in().await
         })
     }
@@ -492,11 +484,8 @@ impl<M: Machine> Port for Replica<M> {
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>> {
         let raft = self.raft.clone();
         Box::pin(async move {
-            let last = start.frontier.last.ok_or("start point of an empty log")?;
-            let members = membership::decode_stored(&mut &start.machine[..])
-                .map_err(|err| err.to_string())?;
-            let meta = SnapshotMeta { last_log_id: Some(log_id(last)), last_membership: members };
-            let snapshot = Snapshot { meta, snapshot: start };
+            let snapshot = as_snapshot(start).map_err(|err| err.to_string())?;
+            let snapshot = snapshot.ok_or("start point of an empty log")?;
             let reply = raft.install_full_snapshot(vote, snapshot).await;
             reply.map(|reply| reply.vote).map_err(|err| err.to_string())
         })

@@ -3,7 +3,7 @@
 //! It owns the [`Sequencer`], which decides; the task only moves: requests in, entries to the
 //! engine, outcomes back. On a replica that does not lead it answers so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -355,9 +355,7 @@ impl Sequencing {
 
     fn answer(&mut self, answers: Vec<BatchAnswer>) {
         for BatchAnswer { ticket, answer } in answers {
-            let waiting: VecDeque<_> =
-                self.waiting.remove(&ticket.0).into_iter().flatten().collect();
-            for (reply, duplicate) in waiting {
+            for (reply, duplicate) in self.waiting.remove(&ticket.0).into_iter().flatten() {
                 let answer = match answer {
                     Answer::Appended { base_offset, append_time } => {
                         Ok(Appended { base_offset, append_time, duplicate })

@@ -207,11 +207,7 @@ pub struct ProbeReply {
 }
 /// Campaign asks a voter to stand for election at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Campaign {
-    /// The leadership that is taken over.
-    #[prost(message, optional, tag = "1")]
-    pub from: ::core::option::Option<RaftVote>,
-}
+pub struct Campaign {}
 /// RaftResponse answers one RaftRequest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RaftResponse {

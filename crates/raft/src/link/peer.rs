@@ -176,7 +176,6 @@ impl Peer {
     async fn serve(&self, connection: Connection, probing: Probing, run: &mut Option<u64>) {
         let control = Arc::clone(&connection.control);
         let appends = Arc::clone(&connection.appends);
-        let appends_heard = Arc::clone(&connection.appends);
         self.set_connection(Some(connection));
         self.mark(PeerStatus::Live);
 
@@ -191,7 +190,7 @@ impl Peer {
                     // This process may itself have stood still: then answers wait to be read.
                     Err(_) if asked.elapsed() > probing.missed * 3 / 2 => {}
                     Err(_) => {
-                        let heard = control.last_heard().max(appends_heard.last_heard());
+                        let heard = control.last_heard().max(appends.last_heard());
                         if heard.elapsed() >= probing.missed {
                             return;
                         }

@@ -58,8 +58,8 @@ pub(crate) trait Port: Send + Sync + fmt::Debug {
         &self,
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<(), String>>;
-    /// Stands for election past the lease of `from`.
-    fn campaign(&self, from: Vote) -> BoxFuture<'static, Result<(), String>>;
+    /// Stands for election past the lease of the present leader.
+    fn campaign(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Installs a start point.
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>>;
 }
@@ -296,8 +296,8 @@ impl Demux {
                 let reply = port.transfer(TransferLeaderRequest::new(from, to, last));
                 self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
             }
-            Ask::Campaign(campaign) => {
-                let reply = port.campaign(wire::vote_in(campaign.from)?);
+            Ask::Campaign(_) => {
+                let reply = port.campaign();
                 self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
             }
             Ask::End(_) | Ask::Probe(_) => {}
