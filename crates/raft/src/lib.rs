@@ -16,8 +16,10 @@
 
 mod clock;
 mod config;
+mod environment;
 mod executor;
 mod formation;
+mod leadership;
 mod link;
 mod membership;
 mod metadata;
@@ -29,15 +31,17 @@ mod sequencing;
 mod store;
 
 pub use clock::{Clock, SystemClock};
+pub use environment::{Environment, NodeConfig};
 pub use executor::{Executor, InlineExecutor, Job, ThreadExecutor};
 pub use formation::{Introduction, introduce};
+pub use leadership::{Leadership, Role};
 pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
 pub use metadata::{CommandError, Metadata};
-pub use node::{Environment, Error, Node, NodeConfig, Stats};
+pub use node::{Error, Node, Stats};
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
-pub use replica::{Leadership, RaftStatus, Role};
+pub use replica::RaftStatus;
 pub use sequencing::{Appended, ProposeError};
 pub use store::machines::Progress;
 pub use tidelog_log::Read;

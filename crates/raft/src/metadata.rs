@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Outcome, Proposal};
+use crate::leadership::Leadership;
 use crate::partition::{TransferError, transferred};
-use crate::replica::{Campaigner, Leadership, RaftStatus, Refused, Replica};
+use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::store::machines::{MetadataMachine, Progress};
 
 /// Why a command had no effect, or what is not known of it.

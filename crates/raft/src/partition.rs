@@ -13,7 +13,8 @@ use tidelog_types::{GroupId, NodeId, Offset, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::executor::{self, Executor};
-use crate::replica::{Campaigner, Leadership, RaftStatus, Refused, Replica, Role};
+use crate::leadership::{Leadership, Role};
+use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::sequencing::{Appended, ProposeError, Request};
 use crate::store::machines::{PartitionMachine, Progress};
 

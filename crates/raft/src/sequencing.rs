@@ -26,7 +26,8 @@ use tracing::{debug, error};
 
 use crate::clock::Clock;
 use crate::config::{LeaderId, Outcome, Proposal, Records};
-use crate::replica::{Leadership, Replica, Role};
+use crate::leadership::{Leadership, Role};
+use crate::replica::Replica;
 use crate::store::machines::PartitionMachine;
 
 /// Entries of one partition that may be on their way. Fewer: a slow disk is not kept busy. More:
