@@ -37,4 +37,7 @@ fn demo_keeps_its_files_where_it_is_told_and_shows_the_audit() {
     for file in ["acks-0.txt", "acks-3.txt", "node1.log", "node3"] {
         assert!(place.join(file).exists(), "{file}");
     }
+
+    // What is there is never mixed with another run.
+    run(&["demo", "--records", "2000", "--dir", path]).refused(1, &["not empty", path]);
 }

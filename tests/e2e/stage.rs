@@ -146,7 +146,7 @@ impl Stage {
     /// The same, and what a consumer saw meanwhile must be there too.
     pub(crate) async fn audit_with(&mut self, load: Load, acks: &Path, witness: Witness) {
         self.finish(load).await;
-        let sightings = witness.testimony();
+        let sightings = witness.testimony().await;
         println!("a consumer saw {} records", sightings.iter().map(Vec::len).sum::<usize>());
         assert!(sightings.iter().all(|seen| !seen.is_empty()), "it saw nothing of a partition");
         self.compare(acks, sightings).await;

@@ -34,9 +34,11 @@ impl Witness {
     }
 
     /// What it saw. Fails when the reader could not follow.
-    pub(crate) fn testimony(self) -> Vec<Vec<Read>> {
-        assert!(!self.task.is_finished(), "the reader gave up");
+    pub(crate) async fn testimony(self) -> Vec<Vec<Read>> {
         self.task.abort();
+        // Ended by that, or before it by itself.
+        let ended = self.task.await;
+        assert!(ended.is_err_and(|err| err.is_cancelled()), "the reader gave up");
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }

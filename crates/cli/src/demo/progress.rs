@@ -1,7 +1,7 @@
 //! What the demo shows while it runs: bars on a terminal, lines elsewhere, always on stderr.
 
 use std::io::{IsTerminal, stderr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -28,7 +28,7 @@ impl Teller {
     pub(super) fn step(self, what: &'static str, total: u64) -> Step {
         let bar = if self.terminal {
             let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-            let style = "{prefix:<10} [{bar:40}] {human_pos}/{human_len} {per_sec} {elapsed}";
+            let style = "{prefix:<10} [{bar:40}] {human_pos}/{human_len} {elapsed}";
             let style = ProgressStyle::with_template(style)
                 .expect("the template is well-formed")
                 .progress_chars("=> ");
@@ -57,7 +57,8 @@ impl Step {
     pub(super) fn reach(&mut self, done: u64) {
         self.bar.set_position(done);
         let quarter = done * 4 / self.total.max(1);
-        if self.plain && quarter > self.told {
+        // The last quarter is told by the end.
+        if self.plain && quarter > self.told && done < self.total {
             self.told = quarter;
             eprintln!("{}: {} of {}", self.what, thousands(done), thousands(self.total));
         }
@@ -68,10 +69,11 @@ impl Step {
         if self.plain { eprintln!("{line}") } else { self.bar.suspend(|| eprintln!("{line}")) }
     }
 
-    /// Ends the step: how long it took.
-    pub(super) fn end(self) -> Duration {
-        self.bar.finish();
-        self.began.elapsed()
+    /// Ends the step with a line that says how long it took.
+    pub(super) fn end(self, done: u64) {
+        self.bar.finish_and_clear();
+        let seconds = self.began.elapsed().as_secs_f64();
+        eprintln!("{}: {} in {seconds:.1} s", self.what, thousands(done));
     }
 }
 

@@ -45,6 +45,11 @@ impl Place {
         };
         let given = std::path::absolute(given).map_err(Error::at("find", given))?;
         std::fs::create_dir_all(&given).map_err(Error::at("create", &given))?;
+        let mut entries = std::fs::read_dir(&given).map_err(Error::at("list", &given))?;
+        // What an earlier run left would be audited against the acks of this one.
+        if entries.next().is_some() {
+            return Err(Error::NotEmpty { dir: given });
+        }
         Ok(Self::Given(given))
     }
 
@@ -104,8 +109,7 @@ pub(super) async fn tell(args: &Args, dir: &Path) -> Result<Report, Error> {
         () = finish => unreachable!("the redrawing never ends"),
     }
     let produce_s = tide.last_ack().as_secs_f64();
-    step.reach(tide.acked());
-    step.end();
+    step.end(tide.acked());
     cluster.ready(READY_WITHIN).await?;
     drop(client);
     let brokers = syncs.end().await;
@@ -283,6 +287,6 @@ pub(super) async fn read_back(
     let seen = |count| step.reach(count);
     let (mut ledger, orders) = ledger_of(dir, args.producers)?;
     ledger.reads = read_all(&client, TOPIC, seen).await?;
-    step.end();
+    step.end(ledger.reads.len() as u64);
     Ok(ledger.check(|id| orders.expected(id)))
 }
