@@ -57,10 +57,15 @@ impl Error {
 fn grpc_code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::OffsetOutOfRange => Code::OutOfRange,
-        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => Code::NotFound,
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::GroupIdNotFound => Code::NotFound,
         ErrorCode::LeaderNotAvailable
         | ErrorCode::NotLeader
         | ErrorCode::NotController
+        | ErrorCode::NotCoordinator
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
         | ErrorCode::BrokerNotAvailable
         | ErrorCode::OffsetNotAvailable
         | ErrorCode::ClusterNotFormed
@@ -73,6 +78,10 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::InvalidPartitions
         | ErrorCode::InvalidReplicationFactor
         | ErrorCode::InvalidConfig
+        | ErrorCode::InvalidGroupId
+        | ErrorCode::InvalidSessionTimeout
+        | ErrorCode::InvalidCommitOffsetSize
+        | ErrorCode::InvalidRegularExpression
         | ErrorCode::InvalidRequest
         | ErrorCode::InvalidRecord
         | ErrorCode::CorruptMessage
@@ -81,9 +90,17 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::DuplicateSequence
         | ErrorCode::InvalidProducerEpoch
         | ErrorCode::UnknownProducerId
+        | ErrorCode::UnknownMemberId
+        | ErrorCode::NonEmptyGroup
+        | ErrorCode::FencedInstanceId
+        | ErrorCode::FencedMemberEpoch
+        | ErrorCode::StaleMemberEpoch
+        | ErrorCode::GroupSubscribedToTopic
         | ErrorCode::InconsistentClusterId => Code::FailedPrecondition,
         ErrorCode::UnsupportedCompression | ErrorCode::Unsupported => Code::Unimplemented,
-        ErrorCode::ResourceExhausted | ErrorCode::StorageFull => Code::ResourceExhausted,
+        ErrorCode::ResourceExhausted | ErrorCode::StorageFull | ErrorCode::GroupMaxSizeReached => {
+            Code::ResourceExhausted
+        },
         _ => Code::Unknown,
     }
 }

@@ -76,8 +76,22 @@ error_codes! {
     BrokerNotAvailable = 8, "BROKER_NOT_AVAILABLE", Retry;
     /// The batch is larger than `max.message.bytes`.
     MessageTooLarge = 10, "MESSAGE_TOO_LARGE", Invalid;
+    /// The coordinator is replaying its log.
+    CoordinatorLoadInProgress = 14, "COORDINATOR_LOAD_IN_PROGRESS", Retry;
+    /// The coordinator of the group has no leader now.
+    CoordinatorNotAvailable = 15, "COORDINATOR_NOT_AVAILABLE", Retry;
+    /// This broker does not lead the coordinator of the group.
+    NotCoordinator = 16, "NOT_COORDINATOR", Redirect;
     /// The topic name breaks the rule.
     InvalidTopic = 17, "INVALID_TOPIC_EXCEPTION", Invalid;
+    /// The group id breaks the rule.
+    InvalidGroupId = 24, "INVALID_GROUP_ID", Invalid;
+    /// The group has no such member (any more): it was expired, or replaced.
+    UnknownMemberId = 25, "UNKNOWN_MEMBER_ID", Invalid;
+    /// The session timeout is out of bounds.
+    InvalidSessionTimeout = 26, "INVALID_SESSION_TIMEOUT", Invalid;
+    /// The metadata of a commit is too long.
+    InvalidCommitOffsetSize = 28, "INVALID_COMMIT_OFFSET_SIZE", Invalid;
     /// A timestamp is of a type, or out of the bounds, that the topic does not take.
     InvalidTimestamp = 32, "INVALID_TIMESTAMP", Invalid;
     /// A topic of this name exists.
@@ -102,16 +116,32 @@ error_codes! {
     StorageError = 56, "KAFKA_STORAGE_ERROR", Retry;
     /// The partition does not know the producer id (any more): take a new epoch.
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", Invalid;
+    /// The group has members.
+    NonEmptyGroup = 68, "NON_EMPTY_GROUP", Invalid;
+    /// No such group.
+    GroupIdNotFound = 69, "GROUP_ID_NOT_FOUND", Invalid;
     /// The batch's codec is unknown to the broker.
     UnsupportedCompression = 76, "UNSUPPORTED_COMPRESSION_TYPE", Invalid;
     /// The high watermark of a new leader is not known yet.
     OffsetNotAvailable = 78, "OFFSET_NOT_AVAILABLE", Retry;
+    /// The group has as many members as it may have.
+    GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", Invalid;
+    /// Another member has taken the instance over.
+    FencedInstanceId = 82, "FENCED_INSTANCE_ID", Fatal;
+    /// A member of the group subscribes to the topic.
+    GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC", Invalid;
     /// A record breaks a rule of its topic.
     InvalidRecord = 87, "INVALID_RECORD", Invalid;
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Retry;
     /// The request was meant for another cluster.
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", Invalid;
+    /// The member does not hold the partition.
+    FencedMemberEpoch = 110, "FENCED_MEMBER_EPOCH", Invalid;
+    /// The member's holdings have changed: a heartbeat tells how.
+    StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", Retry;
+    /// The topic pattern does not parse.
+    InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", Invalid;
     /// A budget of the broker is used up.
     ResourceExhausted = 1000, "RESOURCE_EXHAUSTED", Retry;
     /// The disk is full; reads go on.

@@ -74,6 +74,17 @@ impl fmt::Display for PartitionId {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u128);
 
+impl TopicId {
+    /// The internal topic whose partitions are the coordinators of consumer groups.
+    pub const CONSUMER_GROUPS: Self = Self(1);
+
+    /// Whether the topic is the cluster's own: its log holds commands, not records.
+    #[must_use]
+    pub const fn is_internal(self) -> bool {
+        self.0 < 256
+    }
+}
+
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let b = self.0;

@@ -4,11 +4,13 @@
 
 pub mod batch;
 mod error_code;
+mod group_name;
 mod ids;
 mod names;
 mod positions;
 
 pub use error_code::{ErrorCode, Kind};
+pub use group_name::{GROUP_ID_BYTES_MAX, GroupName, InstanceId, InvalidGroupText, MemberId};
 pub use ids::{
     BrokerId, GroupId, Incarnation, InvalidId, NodeId, PartitionId, ProducerEpoch, ProducerId,
     TopicId,

@@ -1527,7 +1527,8 @@ pub struct ListOffsetsItem {
     /// The partition.
     #[prost(uint32, tag = "2")]
     pub partition: u32,
-    /// What to look up. A plain offset is refused as INVALID_REQUEST.
+    /// What to look up. For a plain offset: when the leader appended the record there.
+    /// OFFSET_OUT_OF_RANGE when it is below the log start or above the high watermark.
     #[prost(message, optional, tag = "3")]
     pub spec: ::core::option::Option<OffsetSpec>,
 }
@@ -1565,7 +1566,8 @@ pub struct ListedOffset {
     #[prost(int64, tag = "1")]
     pub offset: i64,
     /// For a time: the time of the record at the offset; -1 when no record is so late, the offset then
-    /// is the high watermark. -1 for the ends of the log.
+    /// is the high watermark. For a plain offset: when the leader appended the record, -1 at the high
+    /// watermark. -1 for the ends of the log.
     #[prost(int64, tag = "2")]
     pub time_ms: i64,
     /// Leader epoch under which the broker leads the partition.
@@ -2426,6 +2428,1587 @@ pub mod log_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tidelog.v1.LogService";
     impl<T> tonic::server::NamedService for LogServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// HeartbeatRequest is a sign of life.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeartbeatRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// Id of the member, chosen at random by itself (a UUID); never used again after the membership ended.
+    #[prost(string, tag = "2")]
+    pub member_id: ::prost::alloc::string::String,
+    /// Present when the member joins, or changes what it subscribes to; a member that the coordinator does
+    /// not know has to send it.
+    #[prost(message, optional, tag = "3")]
+    pub subscription: ::core::option::Option<Subscription>,
+    /// The revision of the last response that the member has acted on; 0 before the first.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// All partitions that the member still holds, when it has given some up; absent otherwise. Partitions
+    /// that were asked back and are not listed are free from then on.
+    #[prost(message, optional, tag = "5")]
+    pub holdings: ::core::option::Option<Holdings>,
+    /// How long the coordinator may wait for a change before it answers. 0: not at all. At most 60,000,
+    /// and at most half of the session timeout.
+    #[prost(uint32, tag = "6")]
+    pub max_wait_ms: u32,
+}
+/// Subscription says what a member wants.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscription {
+    /// Names of topics; they need not exist yet. At most 1,000.
+    #[prost(string, repeated, tag = "1")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A regular expression for whole topic names, in the syntax of RE2; empty: none. Internal topics are
+    /// never matched. INVALID_REGULAR_EXPRESSION when it does not parse.
+    #[prost(string, tag = "2")]
+    pub topic_pattern: ::prost::alloc::string::String,
+    /// Makes the member static: whoever joins under the same instance id takes its partitions over.
+    /// Empty: dynamic. At most 255 bytes.
+    #[prost(string, tag = "3")]
+    pub instance_id: ::prost::alloc::string::String,
+    /// Name of the client, for people. At most 255 bytes.
+    #[prost(string, tag = "4")]
+    pub client_id: ::prost::alloc::string::String,
+    /// Without a sign of life for so long the membership ends. 0: 10,000. 1,000 to 1,800,000.
+    #[prost(uint32, tag = "5")]
+    pub session_timeout_ms: u32,
+    /// The longest time that giving partitions up may take, then the membership ends. 0: 60,000.
+    /// 1,000 to 1,800,000.
+    #[prost(uint32, tag = "6")]
+    pub rebalance_timeout_ms: u32,
+}
+/// Holdings are the partitions that a member holds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Holdings {
+    /// The partitions.
+    #[prost(message, repeated, tag = "1")]
+    pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+}
+/// HeartbeatResponse tells a member how it stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeartbeatResponse {
+    /// Goes up with every change of this response; to be sent back.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Epoch of the member, to be sent with its commits; changes exactly when what it holds changes.
+    #[prost(uint32, tag = "2")]
+    pub member_epoch: u32,
+    /// What the member is to hold. What it holds and is not listed, it must give up: stop, commit,
+    /// acknowledge.
+    #[prost(message, repeated, tag = "3")]
+    pub assignment: ::prost::alloc::vec::Vec<AssignedPartition>,
+    /// How long the coordinator waits for a sign of life, as in force.
+    #[prost(uint32, tag = "4")]
+    pub session_timeout_ms: u32,
+}
+/// AssignedPartition is a partition that a member holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AssignedPartition {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Id of the topic, as a UUID.
+    #[prost(string, tag = "2")]
+    pub topic_id: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "3")]
+    pub partition: u32,
+    /// Epoch under which it was granted. When that changes, the member must begin anew with the partition,
+    /// at the committed offset: somebody else held it meanwhile, or it was moved by SeekGroup.
+    #[prost(uint32, tag = "4")]
+    pub granted_epoch: u32,
+    /// The committed offset, if there is one.
+    #[prost(message, optional, tag = "5")]
+    pub committed: ::core::option::Option<CommittedOffset>,
+}
+/// CommittedOffset is how far a partition is done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommittedOffset {
+    /// The first offset that is not done.
+    #[prost(int64, tag = "1")]
+    pub offset: i64,
+    /// Leader epoch of the record before it, as the member knew it; -1: unknown.
+    #[prost(int32, tag = "2")]
+    pub leader_epoch: i32,
+    /// Whatever the committer wanted to keep.
+    #[prost(string, tag = "3")]
+    pub metadata: ::prost::alloc::string::String,
+    /// When it was committed, by the coordinator's clock.
+    #[prost(int64, tag = "4")]
+    pub commit_time_ms: i64,
+}
+/// LeaveGroupRequest ends a membership.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveGroupRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// Id of the member.
+    #[prost(string, tag = "2")]
+    pub member_id: ::prost::alloc::string::String,
+}
+/// LeaveGroupResponse is empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveGroupResponse {}
+/// CommitOffsetsRequest stores offsets.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitOffsetsRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// Id of the member. Empty: nobody's, which only a group without members takes; such a commit makes
+    /// the group.
+    #[prost(string, tag = "2")]
+    pub member_id: ::prost::alloc::string::String,
+    /// Epoch of the member.
+    #[prost(uint32, tag = "3")]
+    pub member_epoch: u32,
+    /// The offsets; at most 10,000.
+    #[prost(message, repeated, tag = "4")]
+    pub offsets: ::prost::alloc::vec::Vec<OffsetCommit>,
+}
+/// OffsetCommit is the offset of one partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OffsetCommit {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The first offset that is not done; not above the partition's high watermark.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+    /// As in CommittedOffset; absent: unknown.
+    #[prost(int32, optional, tag = "4")]
+    pub leader_epoch: ::core::option::Option<i32>,
+    /// As in CommittedOffset; at most 4,096 bytes.
+    #[prost(string, tag = "5")]
+    pub metadata: ::prost::alloc::string::String,
+    /// Id of the topic when the client knows it, as in ProduceRequest. Empty: any.
+    #[prost(string, tag = "6")]
+    pub topic_id: ::prost::alloc::string::String,
+}
+/// CommitOffsetsResponse answers each item, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitOffsetsResponse {
+    /// One per item.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<CommitOffsetsResult>,
+}
+/// CommitOffsetsResult answers one item.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommitOffsetsResult {
+    /// What became of it.
+    #[prost(oneof = "commit_offsets_result::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<commit_offsets_result::Result>,
+}
+/// Nested message and enum types in `CommitOffsetsResult`.
+pub mod commit_offsets_result {
+    /// What became of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// What holds now: the commit, or a higher one that was there before.
+        #[prost(message, tag = "1")]
+        Committed(super::CommittedOffset),
+        /// UNKNOWN_MEMBER_ID: no such member. STALE_MEMBER_EPOCH: the member's holdings have changed; a
+        /// heartbeat tells how. FENCED_MEMBER_EPOCH: the member does not hold the partition.
+        /// OFFSET_OUT_OF_RANGE: it is negative or above the high watermark.
+        #[prost(message, tag = "2")]
+        Error(super::Error),
+    }
+}
+/// FetchOffsetsRequest reads offsets.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchOffsetsRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// The partitions; none: all that have an offset. At most 10,000.
+    #[prost(message, repeated, tag = "2")]
+    pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+}
+/// FetchOffsetsResponse carries offsets.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchOffsetsResponse {
+    /// One per partition of the request, in order, or all there are.
+    #[prost(message, repeated, tag = "1")]
+    pub offsets: ::prost::alloc::vec::Vec<GroupOffset>,
+}
+/// GroupOffset is what a group has committed for a partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupOffset {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Absent when nothing is committed.
+    #[prost(message, optional, tag = "3")]
+    pub committed: ::core::option::Option<CommittedOffset>,
+}
+/// ListGroupsRequest is empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListGroupsRequest {}
+/// ListGroupsResponse lists groups.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListGroupsResponse {
+    /// By id.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: ::prost::alloc::vec::Vec<GroupListing>,
+}
+/// GroupListing is a group in a list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupListing {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// How it is.
+    #[prost(enumeration = "GroupState", tag = "2")]
+    pub state: i32,
+    /// How many members it has.
+    #[prost(uint32, tag = "3")]
+    pub members: u32,
+}
+/// DescribeGroupRequest asks about a group.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeGroupRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+}
+/// DescribeGroupResponse tells all about a group.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescribeGroupResponse {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// How it is.
+    #[prost(enumeration = "GroupState", tag = "2")]
+    pub state: i32,
+    /// Its epoch.
+    #[prost(uint32, tag = "3")]
+    pub epoch: u32,
+    /// The broker that leads its coordinator.
+    #[prost(message, optional, tag = "4")]
+    pub coordinator: ::core::option::Option<LeaderHint>,
+    /// Its members, by id.
+    #[prost(message, repeated, tag = "5")]
+    pub members: ::prost::alloc::vec::Vec<GroupMember>,
+    /// Its offsets, by topic and partition.
+    #[prost(message, repeated, tag = "6")]
+    pub offsets: ::prost::alloc::vec::Vec<GroupOffset>,
+}
+/// GroupMember is a member of a group.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GroupMember {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub member_id: ::prost::alloc::string::String,
+    /// Its instance id; empty for a dynamic member.
+    #[prost(string, tag = "2")]
+    pub instance_id: ::prost::alloc::string::String,
+    /// Name of its client.
+    #[prost(string, tag = "3")]
+    pub client_id: ::prost::alloc::string::String,
+    /// Its epoch.
+    #[prost(uint32, tag = "4")]
+    pub epoch: u32,
+    /// Topics that it names.
+    #[prost(string, repeated, tag = "5")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its pattern; empty: none.
+    #[prost(string, tag = "6")]
+    pub topic_pattern: ::prost::alloc::string::String,
+    /// What it holds.
+    #[prost(message, repeated, tag = "7")]
+    pub holdings: ::prost::alloc::vec::Vec<GroupHolding>,
+    /// Its session timeout.
+    #[prost(uint32, tag = "8")]
+    pub session_timeout_ms: u32,
+}
+/// GroupHolding is a partition that a member holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupHolding {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Epoch under which it was granted.
+    #[prost(uint32, tag = "3")]
+    pub granted_epoch: u32,
+    /// It was asked back and not given up yet.
+    #[prost(bool, tag = "4")]
+    pub revoking: bool,
+}
+/// SeekGroupRequest sets offsets.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeekGroupRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// The new offsets; at most 10,000. Not below 0, not above the high watermark.
+    #[prost(message, repeated, tag = "2")]
+    pub targets: ::prost::alloc::vec::Vec<SeekTarget>,
+}
+/// SeekTarget is the new offset of a partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeekTarget {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The first offset that is not done.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+}
+/// SeekGroupResponse answers each target, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeekGroupResponse {
+    /// One per target. All valid ones take effect together.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<SeekGroupResult>,
+}
+/// SeekGroupResult answers one target.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeekGroupResult {
+    /// What became of it.
+    #[prost(oneof = "seek_group_result::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<seek_group_result::Result>,
+}
+/// Nested message and enum types in `SeekGroupResult`.
+pub mod seek_group_result {
+    /// What became of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// The offset that held before; its `offset` is -1 when there was none.
+        #[prost(message, tag = "1")]
+        Before(super::CommittedOffset),
+        /// Why nothing changed for this target.
+        #[prost(message, tag = "2")]
+        Error(super::Error),
+    }
+}
+/// DeleteGroupRequest names the group to delete.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteGroupRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+}
+/// DeleteGroupResponse is empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteGroupResponse {}
+/// DeleteOffsetsRequest names offsets to forget.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeleteOffsetsRequest {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// The partitions; at most 10,000.
+    #[prost(message, repeated, tag = "2")]
+    pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+}
+/// DeleteOffsetsResponse answers each partition, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeleteOffsetsResponse {
+    /// One per partition.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<DeleteOffsetsResult>,
+}
+/// DeleteOffsetsResult answers one partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteOffsetsResult {
+    /// Absent when the offset is gone, or there was none.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+}
+/// SubscribeRequest opens a subscription, grants credit or acknowledges.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeRequest {
+    /// The first request of a stream opens it.
+    #[prost(oneof = "subscribe_request::Request", tags = "1, 2, 3")]
+    pub request: ::core::option::Option<subscribe_request::Request>,
+}
+/// Nested message and enum types in `SubscribeRequest`.
+pub mod subscribe_request {
+    /// The first request of a stream opens it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Request {
+        /// What to receive.
+        #[prost(message, tag = "1")]
+        Open(super::SubscribeOpen),
+        /// More records may be sent.
+        #[prost(message, tag = "2")]
+        Credit(super::SubscribeCredit),
+        /// Records are done.
+        #[prost(message, tag = "3")]
+        Ack(super::SubscribeAck),
+    }
+}
+/// SubscribeOpen says what a subscription receives.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeOpen {
+    /// Id of the group.
+    #[prost(string, tag = "1")]
+    pub group_id: ::prost::alloc::string::String,
+    /// What to subscribe to.
+    #[prost(message, optional, tag = "2")]
+    pub subscription: ::core::option::Option<Subscription>,
+    /// Where to begin in partitions for which the group has committed nothing: an end of the log or a
+    /// time. Required.
+    #[prost(message, optional, tag = "3")]
+    pub start: ::core::option::Option<OffsetSpec>,
+    /// How many records may be sent to begin with. At most 100,000 in all.
+    #[prost(uint32, tag = "4")]
+    pub credit_records: u32,
+}
+/// SubscribeCredit lets the broker send more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeCredit {
+    /// How many records.
+    #[prost(uint32, tag = "1")]
+    pub records: u32,
+}
+/// SubscribeAck says that records are done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeAck {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The records, by offset, in any order. Offsets that this stream has not sent, or whose partition
+    /// went elsewhere, are ignored.
+    #[prost(int64, repeated, tag = "3")]
+    pub offsets: ::prost::alloc::vec::Vec<i64>,
+}
+/// SubscribeResponse carries records, or news of the membership.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeResponse {
+    /// What it is.
+    #[prost(oneof = "subscribe_response::Response", tags = "1, 2, 3")]
+    pub response: ::core::option::Option<subscribe_response::Response>,
+}
+/// Nested message and enum types in `SubscribeResponse`.
+pub mod subscribe_response {
+    /// What it is.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Response {
+        /// The stream is a member of the group; comes first.
+        #[prost(message, tag = "1")]
+        Opened(super::SubscribeOpened),
+        /// Records of one partition.
+        #[prost(message, tag = "2")]
+        Records(super::SubscribeRecords),
+        /// The partitions that the stream holds have changed.
+        #[prost(message, tag = "3")]
+        Assignment(super::SubscribeAssignment),
+    }
+}
+/// SubscribeOpened tells who the stream is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeOpened {
+    /// Id of the member.
+    #[prost(string, tag = "1")]
+    pub member_id: ::prost::alloc::string::String,
+}
+/// SubscribeRecords carries records of one partition.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeRecords {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The records, in the order of their offsets.
+    #[prost(message, repeated, tag = "3")]
+    pub records: ::prost::alloc::vec::Vec<FetchedRecord>,
+}
+/// SubscribeAssignment tells what the stream holds now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeAssignment {
+    /// The partitions.
+    #[prost(message, repeated, tag = "1")]
+    pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+}
+/// GroupState is how a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GroupState {
+    /// Never sent by this version.
+    Unspecified = 0,
+    /// It has no members.
+    Empty = 1,
+    /// A partition is on its way to its next holder.
+    Reconciling = 2,
+    /// Every partition is where it should be.
+    Stable = 3,
+}
+impl GroupState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GROUP_STATE_UNSPECIFIED",
+            Self::Empty => "GROUP_STATE_EMPTY",
+            Self::Reconciling => "GROUP_STATE_RECONCILING",
+            Self::Stable => "GROUP_STATE_STABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GROUP_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GROUP_STATE_EMPTY" => Some(Self::Empty),
+            "GROUP_STATE_RECONCILING" => Some(Self::Reconciling),
+            "GROUP_STATE_STABLE" => Some(Self::Stable),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod group_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// GroupService is the membership, the offsets and the administration of consumer groups.
+    ///
+    /// A group id is 1 to 255 bytes of UTF-8 without control characters; INVALID_GROUP_ID otherwise.
+    #[derive(Debug, Clone)]
+    pub struct GroupServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> GroupServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> GroupServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            GroupServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Heartbeat joins a group, keeps the membership alive, acknowledges what was given up, and tells what
+        /// the member holds. It is a long poll, see HeartbeatRequest.max_wait_ms.
+        ///
+        /// UNKNOWN_MEMBER_ID: the member was expired or replaced; it holds nothing any more and may join
+        /// again, under a new id. FENCED_INSTANCE_ID: another member has taken the instance over.
+        pub async fn heartbeat(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HeartbeatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HeartbeatResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/Heartbeat",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "Heartbeat"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// LeaveGroup ends a membership; what it held is free at once. Leaving twice is no error.
+        pub async fn leave_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeaveGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/LeaveGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "LeaveGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// CommitOffsets stores how far partitions are done. Each item is answered on its own.
+        pub async fn commit_offsets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CommitOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CommitOffsetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/CommitOffsets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "CommitOffsets"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// FetchOffsets reads committed offsets; what was committed before the call is seen by it.
+        pub async fn fetch_offsets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchOffsetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/FetchOffsets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "FetchOffsets"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// ListGroups lists all groups of the cluster, by id.
+        pub async fn list_groups(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListGroupsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListGroupsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/ListGroups",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "ListGroups"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// DescribeGroup tells all about a group; GROUP_ID_NOT_FOUND when there is none.
+        pub async fn describe_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/DescribeGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "DescribeGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// SeekGroup sets committed offsets, forward or back, also while the group runs: each partition is
+        /// granted anew to its holder under a new epoch, so that what was in flight is fenced and the holder
+        /// goes on from the new place. Creates the group if there is none.
+        pub async fn seek_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SeekGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SeekGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/SeekGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "SeekGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// DeleteGroup deletes a group and its offsets. NON_EMPTY_GROUP while it has members.
+        pub async fn delete_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/DeleteGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "DeleteGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// DeleteOffsets forgets committed offsets. GROUP_SUBSCRIBED_TO_TOPIC for partitions that a member
+        /// subscribes to.
+        pub async fn delete_offsets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteOffsetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/DeleteOffsets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "DeleteOffsets"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Subscribe makes the broker a member of the group for the client, which needs nothing but this
+        /// stream: records come down, acknowledgements go up, the broker commits.
+        ///
+        /// The first request opens the stream. The broker sends records while credit lasts, of each partition
+        /// in the order of offsets. It commits, about once a second and when the stream ends, the offset up to
+        /// which all records of a partition are acknowledged. Records that were sent and not acknowledged when
+        /// the stream ends come again, to whoever holds the partition then.
+        pub async fn subscribe(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::SubscribeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SubscribeResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.GroupService/Subscribe",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.GroupService", "Subscribe"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod group_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with GroupServiceServer.
+    #[async_trait]
+    pub trait GroupService: std::marker::Send + std::marker::Sync + 'static {
+        /// Heartbeat joins a group, keeps the membership alive, acknowledges what was given up, and tells what
+        /// the member holds. It is a long poll, see HeartbeatRequest.max_wait_ms.
+        ///
+        /// UNKNOWN_MEMBER_ID: the member was expired or replaced; it holds nothing any more and may join
+        /// again, under a new id. FENCED_INSTANCE_ID: another member has taken the instance over.
+        async fn heartbeat(
+            &self,
+            request: tonic::Request<super::HeartbeatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HeartbeatResponse>,
+            tonic::Status,
+        >;
+        /// LeaveGroup ends a membership; what it held is free at once. Leaving twice is no error.
+        async fn leave_group(
+            &self,
+            request: tonic::Request<super::LeaveGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveGroupResponse>,
+            tonic::Status,
+        >;
+        /// CommitOffsets stores how far partitions are done. Each item is answered on its own.
+        async fn commit_offsets(
+            &self,
+            request: tonic::Request<super::CommitOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CommitOffsetsResponse>,
+            tonic::Status,
+        >;
+        /// FetchOffsets reads committed offsets; what was committed before the call is seen by it.
+        async fn fetch_offsets(
+            &self,
+            request: tonic::Request<super::FetchOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchOffsetsResponse>,
+            tonic::Status,
+        >;
+        /// ListGroups lists all groups of the cluster, by id.
+        async fn list_groups(
+            &self,
+            request: tonic::Request<super::ListGroupsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListGroupsResponse>,
+            tonic::Status,
+        >;
+        /// DescribeGroup tells all about a group; GROUP_ID_NOT_FOUND when there is none.
+        async fn describe_group(
+            &self,
+            request: tonic::Request<super::DescribeGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeGroupResponse>,
+            tonic::Status,
+        >;
+        /// SeekGroup sets committed offsets, forward or back, also while the group runs: each partition is
+        /// granted anew to its holder under a new epoch, so that what was in flight is fenced and the holder
+        /// goes on from the new place. Creates the group if there is none.
+        async fn seek_group(
+            &self,
+            request: tonic::Request<super::SeekGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SeekGroupResponse>,
+            tonic::Status,
+        >;
+        /// DeleteGroup deletes a group and its offsets. NON_EMPTY_GROUP while it has members.
+        async fn delete_group(
+            &self,
+            request: tonic::Request<super::DeleteGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteGroupResponse>,
+            tonic::Status,
+        >;
+        /// DeleteOffsets forgets committed offsets. GROUP_SUBSCRIBED_TO_TOPIC for partitions that a member
+        /// subscribes to.
+        async fn delete_offsets(
+            &self,
+            request: tonic::Request<super::DeleteOffsetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteOffsetsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Subscribe method.
+        type SubscribeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SubscribeResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Subscribe makes the broker a member of the group for the client, which needs nothing but this
+        /// stream: records come down, acknowledgements go up, the broker commits.
+        ///
+        /// The first request opens the stream. The broker sends records while credit lasts, of each partition
+        /// in the order of offsets. It commits, about once a second and when the stream ends, the offset up to
+        /// which all records of a partition are acknowledged. Records that were sent and not acknowledged when
+        /// the stream ends come again, to whoever holds the partition then.
+        async fn subscribe(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::SubscribeRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::SubscribeStream>, tonic::Status>;
+    }
+    /// GroupService is the membership, the offsets and the administration of consumer groups.
+    ///
+    /// A group id is 1 to 255 bytes of UTF-8 without control characters; INVALID_GROUP_ID otherwise.
+    #[derive(Debug)]
+    pub struct GroupServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> GroupServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for GroupServiceServer<T>
+    where
+        T: GroupService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tidelog.v1.GroupService/Heartbeat" => {
+                    #[allow(non_camel_case_types)]
+                    struct HeartbeatSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::HeartbeatRequest>
+                    for HeartbeatSvc<T> {
+                        type Response = super::HeartbeatResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HeartbeatRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::heartbeat(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HeartbeatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/LeaveGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeaveGroupSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::LeaveGroupRequest>
+                    for LeaveGroupSvc<T> {
+                        type Response = super::LeaveGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeaveGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::leave_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeaveGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/CommitOffsets" => {
+                    #[allow(non_camel_case_types)]
+                    struct CommitOffsetsSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::CommitOffsetsRequest>
+                    for CommitOffsetsSvc<T> {
+                        type Response = super::CommitOffsetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CommitOffsetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::commit_offsets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CommitOffsetsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/FetchOffsets" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchOffsetsSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::FetchOffsetsRequest>
+                    for FetchOffsetsSvc<T> {
+                        type Response = super::FetchOffsetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchOffsetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::fetch_offsets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchOffsetsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/ListGroups" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListGroupsSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::ListGroupsRequest>
+                    for ListGroupsSvc<T> {
+                        type Response = super::ListGroupsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListGroupsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::list_groups(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListGroupsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/DescribeGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeGroupSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::DescribeGroupRequest>
+                    for DescribeGroupSvc<T> {
+                        type Response = super::DescribeGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::describe_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/SeekGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct SeekGroupSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::SeekGroupRequest>
+                    for SeekGroupSvc<T> {
+                        type Response = super::SeekGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SeekGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::seek_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SeekGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/DeleteGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteGroupSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::DeleteGroupRequest>
+                    for DeleteGroupSvc<T> {
+                        type Response = super::DeleteGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::delete_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/DeleteOffsets" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteOffsetsSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::UnaryService<super::DeleteOffsetsRequest>
+                    for DeleteOffsetsSvc<T> {
+                        type Response = super::DeleteOffsetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteOffsetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::delete_offsets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteOffsetsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.GroupService/Subscribe" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubscribeSvc<T: GroupService>(pub Arc<T>);
+                    impl<
+                        T: GroupService,
+                    > tonic::server::StreamingService<super::SubscribeRequest>
+                    for SubscribeSvc<T> {
+                        type Response = super::SubscribeResponse;
+                        type ResponseStream = T::SubscribeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::SubscribeRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GroupService>::subscribe(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubscribeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for GroupServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tidelog.v1.GroupService";
+    impl<T> tonic::server::NamedService for GroupServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
