@@ -4,6 +4,7 @@
 
 mod bytes;
 mod golden;
+mod group_scripts;
 mod metadata_scripts;
 mod model;
 mod partition_scripts;

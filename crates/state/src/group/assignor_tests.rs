@@ -1,0 +1,1 @@
+//! The assignor against its promises.
