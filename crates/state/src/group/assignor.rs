@@ -259,7 +259,3 @@ impl Class {
         self.by_load.first().map(|(load, _)| *load)
     }
 }
-
-#[cfg(test)]
-#[path = "assignor_tests.rs"]
-mod tests;
