@@ -7,6 +7,7 @@ mod bytes;
 mod dice;
 mod golden;
 mod group_model;
+mod group_rules;
 mod group_scripts;
 mod metadata_scripts;
 mod model;
