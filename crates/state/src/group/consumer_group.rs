@@ -24,7 +24,7 @@ pub enum State {
 /// - `revocations` has exactly the holdings that are revoking. All other holdings are as they should
 ///   be, and each partition that has a subscriber is held.
 /// - `topics` has nothing but what members name or match.
-/// - `names` has each topic that is known, held or committed, and perhaps some that were.
+/// - `names` has each topic that is known, held or committed, and no other.
 /// - An instance id belongs to one member at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
@@ -44,8 +44,7 @@ pub(super) struct Revocation {
     pub(super) to: Option<MemberId>,
     /// When it was asked back.
     pub(super) since: Timestamp,
-    /// Its offset was set since: the holder, which no longer sees it in its assignment and so cannot
-    /// begin anew at the right place, may not commit it any more.
+    /// Its offset was set since, see [`Group::is_fenced`].
     pub(super) fenced: bool,
 }
 
@@ -148,6 +147,12 @@ impl Group {
     /// Whether there is nothing in it that anybody could miss.
     pub(super) fn is_void(&self) -> bool {
         self.members.is_empty() && self.offsets.is_empty()
+    }
+
+    /// Whether the partition is on its way and its offset was set meanwhile: its holder, which no longer
+    /// sees it in its assignment and so cannot begin anew at the right place, commits it no more.
+    pub(super) fn is_fenced(&self, topic: TopicId, partition: PartitionId) -> bool {
+        self.revocations.get(&(topic, partition)).is_some_and(|revocation| revocation.fenced)
     }
 
     /// Who holds each partition.

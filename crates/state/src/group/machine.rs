@@ -185,5 +185,92 @@ fn done(changed: bool) -> (Outcome, bool) {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
-mod tests;
+mod tests {
+    use tidelog_types::{LogIndex, MemberId, Offset, PartitionId, Term, TopicId, TopicName};
+
+    use super::super::{Join, MEMBERS_MAX, OFFSETS_MAX, OffsetChange, Subscription, Topics};
+    use super::*;
+
+    fn apply(machine: &mut Machine, command: &Command) -> Applied {
+        let index = machine.applied().map_or(LogIndex(0), |applied| applied.index.next());
+        machine.apply(LogPosition { term: Term(1), index }, command, Timestamp(0))
+    }
+
+    fn name(text: &str) -> GroupName {
+        GroupName::new(text).unwrap()
+    }
+
+    fn join(group: &str, member: &str, topics: Topics) -> Command {
+        let join = Join {
+            member: MemberId::new(member).unwrap(),
+            instance: None,
+            client_id: String::new(),
+            subscription: Subscription {
+                topics: topics.known.keys().cloned().collect(),
+                pattern: None,
+            },
+            session_timeout: super::super::TIMEOUT_MIN,
+            rebalance_timeout: super::super::TIMEOUT_MIN,
+        };
+        Command::Join { group: name(group), join, topics }
+    }
+
+    fn orders(partitions: u32) -> Topics {
+        let topic = (TopicName::new("orders").unwrap(), (TopicId(300), partitions));
+        Topics { known: [topic].into(), ..Topics::default() }
+    }
+
+    fn seek(group: &str, first: u32, count: usize) -> Command {
+        let change = |n: usize| OffsetChange {
+            topic: TopicId(300),
+            name: TopicName::new("orders").unwrap(),
+            partition: PartitionId(first + n as u32),
+            offset: Offset(1),
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        let offsets = (0..count).map(change).collect();
+        Command::Seek { group: name(group), token: u128::from(first), offsets }
+    }
+
+    fn refusal(applied: &Applied) -> ErrorCode {
+        assert!(!applied.changed);
+        applied.reply.as_ref().unwrap_err().code
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        let mut machine = Machine::new();
+        for n in 0..MEMBERS_MAX {
+            assert!(apply(&mut machine, &join("g", &n.to_string(), Topics::default())).changed);
+        }
+        let member = apply(&mut machine, &join("g", "more", Topics::default()));
+        assert_eq!(refusal(&member), ErrorCode::GroupMaxSizeReached);
+
+        let many = apply(&mut machine, &join("h", "a", orders(200_001)));
+        assert_eq!(refusal(&many), ErrorCode::InvalidRequest);
+
+        assert!(apply(&mut machine, &seek("offsets", 0, OFFSETS_MAX)).changed);
+        let offset = apply(&mut machine, &seek("offsets", OFFSETS_MAX as u32, 1));
+        assert_eq!(refusal(&offset), ErrorCode::ResourceExhausted);
+
+        let groups = machine.groups().len();
+        for n in groups..GROUPS_MAX {
+            assert!(apply(&mut machine, &seek(&n.to_string(), 0, 1)).changed);
+        }
+        let group = apply(&mut machine, &seek("more", 0, 1));
+        assert_eq!(refusal(&group), ErrorCode::ResourceExhausted);
+        assert_eq!(machine.groups().len(), GROUPS_MAX);
+        assert!(apply(&mut machine, &seek("offsets", 9, 1)).changed, "what is there goes on");
+    }
+
+    #[test]
+    fn readers_keep_the_group_that_they_took() {
+        let mut machine = Machine::new();
+        apply(&mut machine, &join("g", "a", orders(2)));
+        let taken = Arc::clone(machine.group("g").unwrap());
+        apply(&mut machine, &join("g", "b", orders(2)));
+        assert_eq!(taken.members().len(), 1);
+        assert_eq!(machine.group("g").unwrap().members().len(), 2);
+    }
+}

@@ -45,7 +45,9 @@ impl Group {
             step.tell(&join.member);
         }
         if let Some(rival) = &rival {
-            step.remove(rival, Some(&join.member));
+            // One that was a member before has partitions of its own, and would have to give them up
+            // in exchange.
+            step.remove(rival, (!known).then_some(&join.member));
         }
         step.replace_topics(merged);
         if let (Some(member), Some(_)) = (step.group.members.get_mut(&join.member), &rival) {
@@ -74,6 +76,7 @@ impl Group {
                 step.grant(&next, partition);
             }
         }
+        step.group.forget_names();
         Ok(step.finish())
     }
 

@@ -42,8 +42,10 @@ impl Group {
             if let Some(higher) = self.higher(change) {
                 return Ok(higher.clone());
             }
-            changed = true;
-            Ok(self.store(change, now))
+            let before = self.offsets.get(&change.key()).cloned();
+            let holds = self.store(change, now);
+            changed |= before.as_ref() != Some(&holds);
+            Ok(holds)
         };
         let results = offsets.iter().map(commit).collect();
         (results, changed)
@@ -120,8 +122,8 @@ impl Group {
             let message = format!("member epoch {epoch} is not {}, which holds", member.epoch);
             return Err(Refusal::new(ErrorCode::StaleMemberEpoch, message));
         }
-        let fenced = self.revocations.get(&partition).is_some_and(|revocation| revocation.fenced);
-        if !member.holdings.contains_key(&partition) || fenced {
+        let held = member.holdings.contains_key(&partition);
+        if !held || self.is_fenced(partition.0, partition.1) {
             let message = format!("member {id} does not hold the partition");
             return Err(Refusal::new(ErrorCode::FencedMemberEpoch, message));
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog_types::{MemberId, Timestamp};
+use tidelog_types::{MemberId, Timestamp, TopicId};
 
 use super::consumer_group::Revocation;
 use super::{Group, Holding, Member, Partition, assign};
@@ -160,10 +160,14 @@ impl<'a> Step<'a> {
 impl Group {
     /// Forgets the names of topics that are no longer known, held or committed.
     pub(super) fn forget_names(&mut self) {
+        let used = self.used_topics();
+        self.names.retain(|topic, _| used.contains(topic));
+    }
+
+    /// The topics that are known, held or committed.
+    pub(super) fn used_topics(&self) -> BTreeSet<TopicId> {
         let known = self.topics.known.values().map(|(id, _)| *id);
         let held = self.members.values().flat_map(|member| member.holdings.keys());
-        let used: BTreeSet<_> =
-            known.chain(held.chain(self.offsets.keys()).map(|(topic, _)| *topic)).collect();
-        self.names.retain(|topic, _| used.contains(topic));
+        known.chain(held.chain(self.offsets.keys()).map(|(topic, _)| *topic)).collect()
     }
 }

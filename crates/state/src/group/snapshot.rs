@@ -83,7 +83,6 @@ fn is_sound(group: &Group) -> bool {
         let granted = member.holdings.values().all(|holding| holding.granted <= member.epoch);
         granted && member.epoch <= group.epoch && member.revision > 0
     };
-    let named = |(topic, _): &Partition| group.names.contains_key(topic);
     !group.is_void()
         && group.members.len() <= MEMBERS_MAX
         && group.topics.check().is_ok()
@@ -91,8 +90,7 @@ fn is_sound(group: &Group) -> bool {
         && unique.len() == instances.len()
         && members().all(epochs_ascend)
         && group.revocations.iter().all(goes_on)
-        && holders.keys().chain(group.offsets.keys()).all(named)
-        && group.topics.known.values().all(|(id, _)| group.names.contains_key(id))
+        && group.used_topics().iter().eq(group.names.keys())
 }
 
 fn write_group(writer: &mut Writer, group: &Group) {

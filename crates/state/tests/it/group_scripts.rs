@@ -40,7 +40,6 @@ impl World {
                 self.topics = words[1..].iter().map(|word| topic(word)).collect();
                 String::new()
             }
-            "time" => String::new(),
             "show" => match self.machine.group(words[1]) {
                 Some(group) => show_group(group),
                 None => "no group".into(),
@@ -76,8 +75,9 @@ impl World {
             Ok(outcome) => show_outcome(outcome),
         };
         if applied.reply.is_ok() && !changed {
-            text.push_str(", nothing changed");
+            text.push_str("\n(nothing changed)");
         }
+        let mut text = text.trim_start().to_owned();
         let name = command.group().as_str();
         let Some(group) = self.machine.group(name) else { return text };
         for (id, member) in group.members() {

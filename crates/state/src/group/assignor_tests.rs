@@ -1,1 +1,0 @@
-//! The assignor against its promises.

@@ -1,1 +1,0 @@
-//! A group over one topic, in a few steps; the scripts have the rest.
