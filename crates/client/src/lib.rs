@@ -32,6 +32,7 @@ mod client;
 mod cluster;
 mod environment;
 mod error;
+mod fetch;
 mod producer;
 mod reader;
 mod settings;
