@@ -73,10 +73,10 @@ impl Admin {
     async fn by_leader<R, T>(
         &self,
         partitions: &[TopicPartition],
+        within: Duration,
         call: impl Fn(Channel, &[usize]) -> Answers<R>,
         read: impl Fn(&str, R) -> Result<T, Error>,
     ) -> Vec<Result<T, Error>> {
-        let within = self.cluster.request_timeout();
         let deadline = Instant::now() + within;
         let mut backoff = Backoff::short();
         let mut results = partitions.iter().map(|_| None).collect::<Vec<_>>();

@@ -3,6 +3,7 @@
 
 mod admin;
 mod connect;
+mod consumer;
 mod fake;
 mod measure;
 mod producer;
