@@ -6,7 +6,7 @@
 //!   that the record is on disk at a quorum.
 //! - [`Consumer`]: reads as a member of a group, which shares partitions and remembers how far they are.
 //! - [`Reader`]: reads partitions from a given position, without a consumer group.
-//! - [`Admin`]: creates, describes and deletes topics, and looks into the cluster.
+//! - [`Admin`]: creates, describes and deletes topics, moves groups, and looks into the cluster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

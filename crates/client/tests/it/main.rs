@@ -5,6 +5,7 @@ mod admin;
 mod connect;
 mod consumer;
 mod fake;
+mod groups;
 mod measure;
 mod producer;
 mod random;

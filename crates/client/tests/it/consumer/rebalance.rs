@@ -1,6 +1,6 @@
 //! Partitions that come, go and are lost.
 
-use tidelog_client::{CommitError, Offset};
+use tidelog_client::{CommitError, Offset, Position};
 
 use super::{
     GROUP, PATIENCE, TOPIC, Witness, builder, cluster, committed, group_is, grow, holds, next,
@@ -82,6 +82,29 @@ async fn a_member_that_was_expired_loses_everything_and_joins_again() {
     assert_eq!(committed(&cluster, 0), Some(2));
     let mut state = cluster.world.state();
     assert!(!state.group(GROUP).members.contains_key(&member));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_sought_goes_on_from_there_under_a_new_grant() {
+    let cluster = cluster(1, 1, 9);
+    let witness = Witness::default();
+    let consumer = builder(&cluster).await.listener(witness.clone());
+    let mut consumer = consumer.build().await.unwrap();
+    let old = take(&mut consumer, 9).await;
+    old.iter().for_each(|record| record.mark());
+    consumer.commit().await.unwrap();
+    let admin = super::client(&cluster).await.admin();
+    let sought = admin.seek_group(GROUP, [(place(0), Position::Offset(Offset(4)))], false).await;
+    let (_, sought) = sought.unwrap().remove(0);
+    let sought = sought.unwrap();
+    assert_eq!((sought.before, sought.offset), (Some(Offset(9)), Offset(4)));
+    let again = take(&mut consumer, 5).await;
+    assert_eq!(again[0].offset, Offset(4));
+    assert_eq!(witness.told(), ["assigned 0", "lost 0", "assigned 0"]);
+    old.iter().for_each(|record| record.mark());
+    again[..1].iter().for_each(|record| record.mark());
+    consumer.commit().await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
