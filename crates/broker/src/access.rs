@@ -43,6 +43,8 @@ pub enum Resource<'a> {
     Cluster,
     /// A topic, by name.
     Topic(&'a str),
+    /// A consumer group, by id.
+    Group(&'a str),
 }
 
 /// Decides.

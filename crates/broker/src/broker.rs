@@ -27,7 +27,7 @@ use crate::others::Others;
 use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
-use crate::{formation, http, leaders, reconcile, registry, server};
+use crate::{formation, groups, http, leaders, reconcile, registry, server};
 
 /// Where the view lies in the data directory.
 const VIEW_DIR: &str = "view";
@@ -250,6 +250,22 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Ends without a word to the others, as a crash would: for tests.
+    #[doc(hidden)]
+    pub async fn abandon(mut self) {
+        self.core.stopping.send_replace(true);
+        if let Some(life) = self.life.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            life.abort();
+        }
+        self.listeners.abort_all();
+        while self.listeners.join_next().await.is_some() {}
+        if let Some(cluster) = self.core.running() {
+            cluster.node.abandon().await;
+        }
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         self.core.stopping.send_replace(true);
@@ -347,6 +363,7 @@ async fn live(
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
+    tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
     let (config, env) = (core.config.clone(), core.env.clone());
     tasks.spawn(registry::follow(cluster, config, env, identity, Advertised(advertised)));
     while let Some(ended) = tasks.join_next().await {
@@ -407,8 +424,13 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
 
 /// Keeps gRPC's health service up to date.
 async fn follow_health(core: Arc<Core>, health: HealthReporter) {
-    let services =
-        ["", "tidelog.v1.LogService", "tidelog.v1.MetadataService", "tidelog.v1.AdminService"];
+    let services = [
+        "",
+        "tidelog.v1.LogService",
+        "tidelog.v1.MetadataService",
+        "tidelog.v1.GroupService",
+        "tidelog.v1.AdminService",
+    ];
     let mut stopping = core.stopping.subscribe();
     loop {
         let ready = core.not_ready().is_none();

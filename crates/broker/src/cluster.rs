@@ -148,6 +148,10 @@ impl Cluster {
         let Some(found) = machine.topic_by_name(topic) else {
             return Err(unknown_topic(topic));
         };
+        if found.id.is_internal() {
+            let message = format!("topic {topic} is the cluster's own: it holds no records");
+            return Err(Error::new(ErrorCode::InvalidTopic, message));
+        }
         if !topic_id.is_empty() && topic_id.parse::<TopicId>() != Ok(found.id) {
             let message = format!("topic {topic} has id {}, not {topic_id:.64}", found.id);
             return Err(Error::new(ErrorCode::UnknownTopicId, message));
@@ -238,7 +242,7 @@ impl Cluster {
     /// Why a replica here does not serve: another one does, or its disk failed.
     fn not_serving(&self, replica: &Replica, listener: ListenerName) -> Error {
         let not_leader = self.not_leader(replica.group, listener);
-        let stopped = replica.partition().and_then(|partition| partition.raft_status().stopped);
+        let stopped = replica.raft_status().and_then(|status| status.stopped);
         match stopped {
             Some(reason) if not_leader.leader.is_none() => {
                 Error::new(ErrorCode::StorageError, reason)

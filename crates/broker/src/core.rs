@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::environment::Environment;
+use crate::groups::Sessions;
 
 /// One broker, whatever phase of its life it is in.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) env: Environment,
     pub(crate) access: Arc<dyn Access>,
     pub(crate) counters: Counters,
+    /// Signs of life of the members of consumer groups.
+    pub(crate) sessions: Sessions,
     /// Bytes of batches that wait for their ack.
     pub(crate) in_flight: Arc<Budget>,
     /// Bytes of batches read for consumers.
@@ -46,6 +49,7 @@ impl Core {
             env,
             access: Arc::new(AllowAll),
             counters: Counters::default(),
+            sessions: Sessions::default(),
             in_flight: Budget::new(in_flight.bytes()),
             fetched: Budget::new(fetched.bytes()),
             phase: watch::Sender::new(Phase::Waiting("the broker to start".into())),

@@ -68,6 +68,8 @@ pub(crate) struct Counters {
     pub(crate) admin_calls: std::sync::Arc<Gauge>,
     /// Calls with structured records that are under way.
     pub(crate) records_calls: std::sync::Arc<Gauge>,
+    /// Calls of the group service that are under way.
+    pub(crate) group_calls: std::sync::Arc<Gauge>,
     /// Leaderships handed over to their preferred replica.
     pub(crate) rebalanced: Counter,
 }

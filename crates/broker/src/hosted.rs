@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tidelog_raft::{Leadership, Partition, Role};
-use tidelog_types::{GroupId, TopicName};
+use tidelog_raft::{Coordinator, Leadership, Partition, RaftStatus, Role, TransferError};
+use tidelog_types::{GroupId, NodeId, TopicName};
+use tokio::sync::watch;
 
 use crate::budget::Budget;
 
@@ -23,8 +24,10 @@ pub(crate) struct Replica {
 /// Whether a replica takes part in its group.
 #[derive(Debug)]
 pub(crate) enum ReplicaState {
-    /// It does.
+    /// It does, and holds records.
     Open(Partition),
+    /// It does, and coordinates consumer groups.
+    Coordinator(Coordinator),
     /// It does not: its disk is damaged or failed. It neither votes nor acks.
     Out(String),
 }
@@ -40,17 +43,66 @@ impl Replica {
         Self { group, topic, state, share, batch_bytes_max: AtomicUsize::new(batch_bytes_max) }
     }
 
-    /// The partition, unless the replica stepped out.
+    /// The partition, if this is one, unless the replica stepped out.
     pub(crate) fn partition(&self) -> Option<&Partition> {
         match &self.state {
             ReplicaState::Open(partition) => Some(partition),
+            ReplicaState::Coordinator(_) | ReplicaState::Out(_) => None,
+        }
+    }
+
+    /// The coordinator, if this is one, unless the replica stepped out.
+    pub(crate) fn coordinator(&self) -> Option<&Coordinator> {
+        match &self.state {
+            ReplicaState::Coordinator(coordinator) => Some(coordinator),
+            ReplicaState::Open(_) | ReplicaState::Out(_) => None,
+        }
+    }
+
+    /// Whether it found damage and takes no part in its group.
+    pub(crate) fn is_out(&self) -> bool {
+        matches!(self.state, ReplicaState::Out(_))
+    }
+
+    /// Who leads, as it changes; `None` once the replica stepped out.
+    pub(crate) fn leadership_changes(&self) -> Option<watch::Receiver<Leadership>> {
+        match &self.state {
+            ReplicaState::Open(partition) => Some(partition.leadership()),
+            ReplicaState::Coordinator(coordinator) => Some(coordinator.leadership()),
             ReplicaState::Out(_) => None,
         }
     }
 
     /// Who leads, as this replica knows.
     pub(crate) fn leadership(&self) -> Option<Leadership> {
-        self.partition().map(|partition| *partition.leadership().borrow())
+        self.leadership_changes().map(|leadership| *leadership.borrow())
+    }
+
+    /// Where Raft stands.
+    pub(crate) fn raft_status(&self) -> Option<RaftStatus> {
+        match &self.state {
+            ReplicaState::Open(partition) => Some(partition.raft_status()),
+            ReplicaState::Coordinator(coordinator) => Some(coordinator.raft_status()),
+            ReplicaState::Out(_) => None,
+        }
+    }
+
+    /// Bytes of its log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        match &self.state {
+            ReplicaState::Open(partition) => partition.log_bytes(),
+            ReplicaState::Coordinator(coordinator) => coordinator.log_bytes(),
+            ReplicaState::Out(_) => 0,
+        }
+    }
+
+    /// Hands leadership to `to`.
+    pub(crate) async fn transfer_leader(&self, to: NodeId) -> Result<(), TransferError> {
+        match &self.state {
+            ReplicaState::Open(partition) => partition.transfer_leader(to).await,
+            ReplicaState::Coordinator(coordinator) => coordinator.transfer_leader(to).await,
+            ReplicaState::Out(_) => Err(TransferError::NotLeader { hint: None }),
+        }
     }
 
     /// Whether this replica leads, ready or not.

@@ -68,9 +68,9 @@ fn watch_new(
 ) {
     watched.retain(|_, task| !task.is_finished());
     for replica in cluster.hosted.all() {
-        let Some(partition) = replica.partition() else { continue };
+        let Some(mut leadership) = replica.leadership_changes() else { continue };
         watched.entry(replica.group).or_insert_with(|| {
-            let (mut leadership, bell) = (partition.leadership(), bell.clone());
+            let bell = bell.clone();
             tokio::spawn(async move {
                 while leadership.changed().await.is_ok() {
                     // A full bell rings already.
@@ -148,7 +148,7 @@ fn better_leader(
     if preferred == cluster.me || !settled(&preferred) {
         return None;
     }
-    let status = replica.partition()?.raft_status();
+    let status = replica.raft_status()?;
     let last = status.last?.index.0;
     let matched = status.matched.get(&preferred).copied().flatten()?.0;
     let close = last.saturating_sub(matched) <= LAG_ENTRIES_MAX;
@@ -156,9 +156,8 @@ fn better_leader(
 }
 
 async fn hand_over(core: &Core, replica: &Replica, to: NodeId) {
-    let Some(partition) = replica.partition() else { return };
     let (topic, number) = (&replica.topic, replica.group.partition);
-    match partition.transfer_leader(to).await {
+    match replica.transfer_leader(to).await {
         Ok(()) => {
             core.counters.rebalanced.add(1);
             info!(%topic, partition = %number, node = %to, "handed leadership back");

@@ -31,6 +31,7 @@ mod counters;
 mod docs_test;
 mod environment;
 mod formation;
+mod groups;
 mod guard;
 mod hosted;
 mod http;

@@ -119,6 +119,27 @@ pub const HEALTH_NAMED_MAX: usize = 1_000;
 /// The longest log filter in bytes.
 pub const LOG_FILTER_BYTES_MAX: usize = 1_024;
 
+/// The longest topic pattern of a subscription in bytes.
+pub const TOPIC_PATTERN_BYTES_MAX: usize = 1_024;
+
+/// Topics that a member may name.
+pub const SUBSCRIBED_TOPICS_MAX: usize = 1_000;
+
+/// Offsets of one call about a group.
+pub const GROUP_OFFSETS_MAX: usize = 10_000;
+
+/// The longest wait of a heartbeat.
+pub const HEARTBEAT_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long the coordinator of a group may be without a leader before a call gives up.
+pub const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Heartbeats, other calls about groups, and subscriptions at a time.
+pub const GROUP_CALLS_MAX: usize = 8_192;
+
+/// Records that a subscription may have sent beyond what is acknowledged.
+pub const SUBSCRIBE_CREDIT_MAX: u32 = 100_000;
+
 /// Calls that change topics or look into partitions, at a time.
 pub const ADMIN_CALLS_MAX: usize = 64;
 
@@ -287,6 +308,29 @@ fn rows() -> Vec<Row> {
             "they are counted only",
         ),
         row("a log filter", size(LOG_FILTER_BYTES_MAX), "`INVALID_REQUEST`"),
+        row("a topic pattern", size(TOPIC_PATTERN_BYTES_MAX), "`INVALID_REGULAR_EXPRESSION`"),
+        row("topics that a member names", SUBSCRIBED_TOPICS_MAX.to_string(), "`INVALID_REQUEST`"),
+        row(
+            "offsets of one call about a group",
+            GROUP_OFFSETS_MAX.to_string(),
+            "`INVALID_REQUEST`",
+        ),
+        row("wait of a heartbeat", time(HEARTBEAT_WAIT_MAX), "`INVALID_REQUEST`"),
+        row(
+            "time that a call waits for a coordinator with a leader",
+            time(COORDINATOR_TIMEOUT),
+            "`COORDINATOR_NOT_AVAILABLE`",
+        ),
+        row(
+            "calls of `GroupService` at a time",
+            GROUP_CALLS_MAX.to_string(),
+            "`RESOURCE_EXHAUSTED` with a pause",
+        ),
+        row(
+            "credit of a subscription in records",
+            SUBSCRIBE_CREDIT_MAX.to_string(),
+            "the rest is not counted",
+        ),
         row(
             "calls of `AdminService` at a time",
             ADMIN_CALLS_MAX.to_string(),

@@ -105,11 +105,17 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
         }
         return true;
     }
-    let opened = cluster.node.open_partition(group, &voters, config, initialize).await;
+    let opened = if group.topic == TopicId::CONSUMER_GROUPS {
+        let coordinator = cluster.node.open_coordinator(group, &voters, initialize).await;
+        coordinator.map(ReplicaState::Coordinator)
+    } else {
+        let partition = cluster.node.open_partition(group, &voters, config, initialize).await;
+        partition.map(ReplicaState::Open)
+    };
     let state = match opened {
-        Ok(partition) => {
+        Ok(state) => {
             info!(%topic, partition = %group.partition, id = %group.topic, "opened a replica");
-            ReplicaState::Open(partition)
+            state
         }
         Err(err @ (RaftError::Quarantined { .. } | RaftError::Log { .. })) => {
             let reason = with_sources(&err);

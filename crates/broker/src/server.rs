@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
 use tidelog_proto::v1::admin_service_server::AdminServiceServer;
+use tidelog_proto::v1::group_service_server::GroupServiceServer;
 use tidelog_proto::v1::log_service_server::LogServiceServer;
 use tidelog_proto::v1::metadata_service_server::MetadataServiceServer;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
@@ -65,6 +66,7 @@ pub(crate) fn client_router(core: &Arc<Core>, health: &HealthReporter) -> Router
     builder()
         .add_service(limited!(LogServiceServer::from_arc(Arc::clone(&api))))
         .add_service(limited!(MetadataServiceServer::from_arc(Arc::clone(&api))))
+        .add_service(limited!(GroupServiceServer::from_arc(Arc::clone(&api))))
         .add_service(limited!(AdminServiceServer::from_arc(api)))
         .add_service(health)
         .add_service(reflection)
@@ -78,7 +80,8 @@ pub(crate) fn internal_router(core: &Arc<Core>, raft: SwitchingRaft) -> Router {
         .max_encoding_message_size(limits::RAFT_MESSAGE_BYTES_MAX);
     builder()
         .add_service(raft)
-        .add_service(limited!(LogServiceServer::from_arc(api)))
+        .add_service(limited!(LogServiceServer::from_arc(Arc::clone(&api))))
+        .add_service(limited!(GroupServiceServer::from_arc(api)))
         .add_service(ControllerServer(Arc::clone(core)))
 }
 

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["log", "proto", "state", "types"]),
     ("broker", &["log", "proto", "raft", "state", "types"]),
     ("client", &["proto", "types"]),
+    ("testing", &["broker", "types"]),
     ("cli", &["broker", "client", "log", "types"]),
     // It judges the others, so it uses none.
     ("checker", &[]),

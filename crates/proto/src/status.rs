@@ -100,7 +100,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::UnsupportedCompression | ErrorCode::Unsupported => Code::Unimplemented,
         ErrorCode::ResourceExhausted | ErrorCode::StorageFull | ErrorCode::GroupMaxSizeReached => {
             Code::ResourceExhausted
-        },
+        }
         _ => Code::Unknown,
     }
 }

@@ -10,7 +10,7 @@ use openraft::impls::leader_id_std;
 use openraft::{EntryPayload, Membership, SnapshotPolicy};
 use smallvec::SmallVec;
 use tidelog_log as log;
-use tidelog_state::{metadata, partition};
+use tidelog_state::{group, metadata, partition};
 use tidelog_types::batch::Info;
 use tidelog_types::{LogIndex, LogPosition, NodeId, Term, Timestamp};
 
@@ -84,6 +84,8 @@ pub(crate) enum Outcome {
     Partition(partition::Outcome),
     /// From the metadata machine.
     Metadata(Result<metadata::Outcome, metadata::Refusal>),
+    /// From a coordinator's machine.
+    Group(Result<group::Outcome, group::Refusal>),
 }
 
 impl fmt::Display for Outcome {

@@ -15,7 +15,9 @@
 //!   stays out ([`Error::Quarantined`]).
 
 mod clock;
+mod commands;
 mod config;
+mod coordinator;
 mod environment;
 mod executor;
 mod formation;
@@ -31,6 +33,8 @@ mod sequencing;
 mod store;
 
 pub use clock::{Clock, SystemClock};
+pub use commands::CommandError;
+pub use coordinator::Coordinator;
 pub use environment::{Environment, NodeConfig};
 pub use executor::{Executor, InlineExecutor, Job, ThreadExecutor};
 pub use formation::{Introduction, introduce};
@@ -38,7 +42,7 @@ pub use leadership::{Leadership, Role};
 pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
-pub use metadata::{CommandError, Metadata};
+pub use metadata::Metadata;
 pub use node::{Error, Node, Stats};
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;

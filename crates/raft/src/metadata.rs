@@ -2,35 +2,17 @@
 
 use std::sync::Arc;
 
-use openraft::errors::{ClientWriteError, RaftError};
-use tidelog_state::metadata::{Command, Machine, Outcome as Changed, Refusal};
+use tidelog_state::metadata::{Command, Machine, Outcome as Changed};
 use tidelog_types::NodeId;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Outcome, Proposal};
+use crate::commands::{self, CommandError};
+use crate::config::Outcome;
 use crate::leadership::Leadership;
 use crate::partition::{TransferError, transferred};
-use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
+use crate::replica::{Campaigner, RaftStatus, Replica};
 use crate::store::machines::{MetadataMachine, Progress};
-
-/// Why a command had no effect, or what is not known of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// Another node leads; nothing was written.
-    #[error("not the leader of the metadata group")]
-    NotLeader {
-        /// Who does, when known.
-        hint: Option<NodeId>,
-    },
-    /// The machine's own answer.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It may take effect; every command may be proposed again.
-    #[error("the outcome is unknown")]
-    Unknown,
-}
 
 /// The metadata group. Clones share it.
 #[derive(Clone, Debug)]
@@ -67,18 +49,10 @@ impl Metadata {
     /// # Errors
     /// See [`CommandError`].
     pub async fn propose(&self, command: &Command) -> Result<Changed, CommandError> {
-        let proposal =
-            Proposal::Command { append_time: self.clock.now(), body: command.encode().into() };
-        match self.replica.raft.client_write(proposal).await {
-            Ok(written) => match written.data {
-                Outcome::Metadata(result) => Ok(result?),
-                other => unreachable!("the metadata group answered {other}"),
-            },
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                let hint = to.leader_id.filter(|leader| *leader != self.replica.me);
-                Err(CommandError::NotLeader { hint })
-            }
-            Err(_) => Err(CommandError::Unknown),
+        let body = command.encode().into();
+        match commands::propose(&self.replica, &*self.clock, body).await? {
+            Outcome::Metadata(result) => Ok(result?),
+            other => unreachable!("the metadata group answered {other}"),
         }
     }
 
@@ -87,10 +61,7 @@ impl Metadata {
     /// # Errors
     /// [`CommandError::NotLeader`] when a quorum does not confirm this node.
     pub async fn linearize(&self) -> Result<(), CommandError> {
-        self.replica.linearize().await.map_err(|refused| match refused {
-            Refused::NotLeader(hint) => CommandError::NotLeader { hint },
-            Refused::Other(_) => CommandError::Unknown,
-        })
+        commands::linearize(&self.replica).await
     }
 
     /// Hands leadership to `to`, or to another voter when that one does not take it.

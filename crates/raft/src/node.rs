@@ -12,6 +12,7 @@ use tidelog_log::{CacheBudget, Log, VotesLog};
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
+use tidelog_state::group;
 use tidelog_types::{GroupId, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::config::{Timings, TypeConfig, engine};
+use crate::coordinator::Coordinator;
 use crate::environment::{Environment, NodeConfig};
 use crate::executor;
 use crate::link::network::Network;
@@ -31,7 +33,7 @@ use crate::replica::{Campaigner, Member, Replica};
 use crate::sequencing::Sequencing;
 use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
-use crate::store::machines::{MetadataMachine, PartitionMachine, Progress};
+use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
 
 /// How often segments are checked for what nobody needs any more.
 const CLEAN_EVERY: Duration = Duration::from_secs(10);
@@ -42,8 +44,8 @@ const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
 
-/// Segment size of the metadata group: small, because each new segment is also its snapshot.
-const METADATA_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Segment size of groups whose log holds commands: small, because each new segment is also a snapshot.
+const COMMANDS_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How long another node may take to agree to a campaign.
 const CAMPAIGN_PATIENCE: Duration = Duration::from_millis(500);
@@ -119,7 +121,15 @@ struct Shared {
 struct Hosted {
     port: Arc<dyn Port>,
     member: Arc<dyn Member>,
-    partition: Option<Partition>,
+    kind: Kind,
+}
+
+/// What a group is for, with the handle that is given out for it.
+#[derive(Clone, Debug)]
+enum Kind {
+    Metadata,
+    Partition(Partition),
+    Coordinator(Coordinator),
 }
 
 impl Node {
@@ -222,9 +232,9 @@ impl Node {
         let (progress, applied) = watch::channel(Progress::default());
         let machine = MetadataMachine::new(machine, progress);
         let group = GroupId::METADATA;
-        let config = self.log_config(METADATA_SEGMENT_BYTES);
+        let config = self.log_config(COMMANDS_SEGMENT_BYTES);
         let replica = self.open_group(group, config, machine, applied.clone(), initialize).await?;
-        self.host(&replica, None);
+        self.host(&replica, Kind::Metadata);
         Ok(Metadata {
             replica,
             machine: published,
@@ -281,14 +291,51 @@ impl Node {
             config: Arc::new(Mutex::new(config)),
             campaigner: Arc::clone(&self.shared) as _,
         };
-        self.host(&partition.replica, Some(partition.clone()));
+        self.host(&partition.replica, Kind::Partition(partition.clone()));
         Ok(partition)
     }
 
     /// The partition's replica, if it is open here.
     #[must_use]
     pub fn partition(&self, group: GroupId) -> Option<Partition> {
-        self.shared.groups().get(&group).and_then(|hosted| hosted.partition.clone())
+        match &self.shared.groups().get(&group)?.kind {
+            Kind::Partition(partition) => Some(partition.clone()),
+            Kind::Metadata | Kind::Coordinator(_) => None,
+        }
+    }
+
+    /// Opens a coordinator's replica, as [`Node::open_partition`] opens a partition's.
+    ///
+    /// # Errors
+    /// See [`Error`]; a quarantined replica stays out of its group.
+    pub async fn open_coordinator(
+        &self,
+        group: GroupId,
+        voters: &[NodeId],
+        initialize: bool,
+    ) -> Result<Coordinator, Error> {
+        let _opening = self.shared.opening.lock().await;
+        if let Some(Kind::Coordinator(open)) =
+            self.shared.groups().get(&group).map(|hosted| &hosted.kind)
+        {
+            return Ok(open.clone());
+        }
+        let machine = Arc::new(RwLock::new(group::Machine::new()));
+        let (tell, changes) = watch::channel(0);
+        let (progress, applied) = watch::channel(Progress::default());
+        let driven = CoordinatorMachine::new(Arc::clone(&machine), tell, progress);
+        let initialize = initialize.then(|| voters.iter().copied().collect());
+        let config = self.log_config(COMMANDS_SEGMENT_BYTES);
+        let replica = self.open_group(group, config, driven, applied, initialize).await?;
+        let coordinator = Coordinator {
+            replica,
+            machine,
+            changes,
+            clock: Arc::clone(&self.shared.env.clock),
+            campaigner: Arc::clone(&self.shared) as _,
+        };
+        self.host(&coordinator.replica, Kind::Coordinator(coordinator.clone()));
+        Ok(coordinator)
     }
 
     /// Stops a partition's replica and deletes its files: only for a topic whose deletion is
@@ -353,12 +400,9 @@ impl Node {
         clean_once(&self.shared).await;
     }
 
-    fn host<M: Machine>(&self, replica: &Replica<M>, partition: Option<Partition>) {
-        let hosted = Hosted {
-            port: Arc::new(replica.clone()),
-            member: Arc::new(replica.clone()),
-            partition,
-        };
+    fn host<M: Machine>(&self, replica: &Replica<M>, kind: Kind) {
+        let hosted =
+            Hosted { port: Arc::new(replica.clone()), member: Arc::new(replica.clone()), kind };
         let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
         groups.insert(replica.group, hosted);
     }
@@ -546,7 +590,7 @@ async fn clean(shared: Arc<Shared>) {
 async fn clean_once(shared: &Shared) {
     let hosted: Vec<Hosted> = shared.groups().values().cloned().collect();
     for group in hosted {
-        if let Some(partition) = &group.partition {
+        if let Kind::Partition(partition) = &group.kind {
             // A partition without a quorum must not hold up the others.
             drop(timeout(CLEAN_PATIENCE, partition.retain()).await);
         }

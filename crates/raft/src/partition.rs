@@ -194,6 +194,22 @@ impl Partition {
         Ok(found.map(|(offset, time)| (offset.max(view.progress.log_start), time)))
     }
 
+    /// When the leader appended the record at `offset`; `None` at the end of what can be read.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn append_time_at(&self, offset: Offset) -> Result<Option<Timestamp>, ReadError> {
+        let view = self.now();
+        let Progress { log_start, high_watermark, .. } = view.progress;
+        if offset < log_start || offset > high_watermark {
+            return Err(ReadError::OutOfRange { offset, log_start, high_watermark });
+        }
+        let log = Arc::clone(&self.replica.log);
+        let find = move || log.append_time_at(offset, view.readable);
+        let found = executor::run(&*self.executor, find).await.map_err(storage)?;
+        found.map_err(|err| self.read_error(offset, &err))
+    }
+
     fn read_error(&self, offset: Offset, err: &log::Error) -> ReadError {
         match err.kind() {
             log::ErrorKind::Corrupt => ReadError::Corrupt(err.to_string()),

@@ -3,6 +3,7 @@
 //! A text is `u32 length, UTF-8`; a list is `u32 count, items`; an option is a byte 0 or 1 and the
 //! value. Each format begins with its own version number, so that it can grow.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Why bytes are not a command, a reply or a snapshot of this version.
@@ -188,6 +189,11 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
+    /// A text with a rule of its own: a name or an id.
+    pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Result<T, DecodeError> {
+        self.text()?.parse().map_err(|_| self.malformed())
+    }
+
     pub(crate) fn option<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -210,6 +216,30 @@ impl<'a> Reader<'a> {
             items.push(read(self)?);
         }
         Ok(items)
+    }
+
+    /// A list whose items ascend and are never equal, so that equal sets have equal bytes.
+    pub(crate) fn ascending<T: Ord>(
+        &mut self,
+        read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<BTreeSet<T>, DecodeError> {
+        let items = self.list(read)?;
+        if items.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(self.malformed());
+        }
+        Ok(items.into_iter().collect())
+    }
+
+    /// As [`Reader::ascending`], with a value for each key.
+    pub(crate) fn ascending_by_key<K: Ord, V>(
+        &mut self,
+        read: impl FnMut(&mut Self) -> Result<(K, V), DecodeError>,
+    ) -> Result<BTreeMap<K, V>, DecodeError> {
+        let items = self.list(read)?;
+        if items.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return Err(self.malformed());
+        }
+        Ok(items.into_iter().collect())
     }
 }
 
@@ -246,6 +276,10 @@ mod tests {
         let huge = [1, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(Reader::new("test", 1, &huge).unwrap().list(Reader::u8), Err(malformed.clone()));
         assert_eq!(Reader::new("test", 1, &huge).unwrap().text(), Err(malformed.clone()));
-        assert_eq!(Reader::new("test", 1, &[1, 9]).unwrap().finish(), Err(malformed));
+        assert_eq!(Reader::new("test", 1, &[1, 9]).unwrap().finish(), Err(malformed.clone()));
+        for unordered in [[1, 0, 0, 0, 2, 7, 7], [1, 0, 0, 0, 2, 7, 6]] {
+            let mut reader = Reader::new("test", 1, &unordered).unwrap();
+            assert_eq!(reader.ascending(Reader::u8), Err(malformed.clone()));
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! - Bytes that cannot be decoded are an error, never a panic.
 
 mod codec;
+pub mod group;
 pub mod metadata;
 pub mod partition;
 

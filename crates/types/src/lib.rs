@@ -15,5 +15,7 @@ pub use ids::{
     BrokerId, GroupId, Incarnation, InvalidId, NodeId, PartitionId, ProducerEpoch, ProducerId,
     TopicId,
 };
-pub use names::{InvalidTopicName, TOPIC_NAME_BYTES_MAX, TopicName, TopicPartition};
+pub use names::{
+    CONSUMER_GROUPS_TOPIC, InvalidTopicName, TOPIC_NAME_BYTES_MAX, TopicName, TopicPartition,
+};
 pub use positions::{LogIndex, LogPosition, Offset, Term, Timestamp};

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::PartitionId;
 
+/// The name of the internal topic whose partitions are the coordinators of consumer groups.
+pub const CONSUMER_GROUPS_TOPIC: &str = "__consumer_groups";
+
 /// The longest topic name in bytes, as in Kafka.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 

@@ -129,6 +129,8 @@ keys! {
     "Threads that read what is not in memory. Too few: consumers that lag wait for each other."
     "storage.tail_cache": ByteSize = storage.tail_cache in "1MiB" to "64GiB";
     "Recent entries kept in memory, over all partitions. Too small: consumers and followers read the disk. Too large: memory."
+    "groups.coordinators": u32 = groups.coordinators in "1" to "1000";
+    "Raft groups that consumer groups are spread over; fixed when the first group is made. Too few: busy groups share a leader. Too many: idle CPU."
     "log.level": LogLevel = log.level;
     "How much is logged; can be changed while the broker runs. `debug` writes a line per request."
     "log.format": LogFormat = log.format;

@@ -40,6 +40,8 @@ pub struct Config {
     pub raft: RaftConfig,
     /// Threads and memory of the storage.
     pub storage: StorageConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -106,6 +108,13 @@ pub struct StorageConfig {
     pub tail_cache: ByteSize,
 }
 
+/// Consumer groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupsConfig {
+    /// How many coordinators the cluster gets when the first group is made.
+    pub coordinators: u32,
+}
+
 /// What is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogConfig {
@@ -151,6 +160,7 @@ impl Default for Config {
                 read_threads: 4,
                 tail_cache: ByteSize::mib(64),
             },
+            groups: GroupsConfig { coordinators: 16 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

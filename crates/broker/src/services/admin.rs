@@ -175,6 +175,8 @@ impl Api {
         let replica = replica.ok_or_else(|| cluster.not_leader(group, self.listener))?;
         let partition = match &replica.state {
             ReplicaState::Open(partition) => partition,
+            // Its topic is not found by name.
+            ReplicaState::Coordinator(_) => return Err(cluster.not_leader(group, self.listener)),
             ReplicaState::Out(reason) => {
                 return Ok(PartitionRaft {
                     broker_id: self.core.config.broker_id,

@@ -121,11 +121,10 @@ fn is_under_replicated(
         return true;
     }
     let Some(replica) = cluster.hosted.find(group) else { return false };
-    let Some(open) = replica.partition() else { return true };
+    let Some(status) = replica.raft_status() else { return true };
     if !replica.leads() {
         return false;
     }
-    let status = open.raft_status();
     let last = status.last.map_or(0, |last| last.index.0);
     let behind = |node: &tidelog_types::NodeId| {
         let matched = status.matched.get(node).copied().flatten().map_or(0, |index| index.0);

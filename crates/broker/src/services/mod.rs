@@ -7,6 +7,7 @@ mod admin;
 mod create;
 mod describe;
 mod fetch;
+mod groups;
 mod health;
 mod log;
 mod metadata;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tidelog_proto::v1::Error;
 use tidelog_types::ErrorCode;
 
+pub(crate) use partitioner::by_key;
 pub(crate) use raft::SwitchingRaft;
 
 use crate::access::{Operation, Principal, Resource};

@@ -4,7 +4,7 @@
 const SEED: u32 = 0x9747_b28c;
 
 /// The partition of `key` among `partitions`, which must not be 0.
-pub(super) fn by_key(key: &[u8], partitions: u32) -> u32 {
+pub(crate) fn by_key(key: &[u8], partitions: u32) -> u32 {
     // Kafka takes the sign bit away instead of the absolute value, which overflows for one hash.
     (murmur2(key) & 0x7fff_ffff) % partitions
 }

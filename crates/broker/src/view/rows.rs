@@ -34,13 +34,19 @@ pub(super) fn changes(before: &Arc<Machine>, after: &Arc<Machine>) -> Vec<Put> {
     let configs = |machine: &Machine| machine.describe_configs(ConfigScope::Cluster);
     let all = configs(before) != configs(after);
     let same = |topic: &&Topic| !all && before.topic_by_name(topic.name.as_str()) == Some(*topic);
-    for topic in after.live_topics().filter(|topic| !same(topic)) {
+    // The cluster's own topics hold nothing that a client could read.
+    let public = |topic: &&Topic| !topic.id.is_internal();
+    for topic in after.live_topics().filter(public).filter(|topic| !same(topic)) {
         let row = describe_topic(after, topic).encode_to_vec();
         changes.push((topic_key(topic.name.as_str()), Some(row)));
     }
     let gone = |topic: &&Topic| after.topic_by_name(topic.name.as_str()).is_none();
     changes.extend(
-        before.live_topics().filter(gone).map(|topic| (topic_key(topic.name.as_str()), None)),
+        before
+            .live_topics()
+            .filter(public)
+            .filter(gone)
+            .map(|topic| (topic_key(topic.name.as_str()), None)),
     );
     changes
 }

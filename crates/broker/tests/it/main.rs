@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod cluster;
+mod groups;
 mod life;
 mod limits;
 mod produce_and_fetch;
 mod records;
+mod subscribe;
 mod topics;

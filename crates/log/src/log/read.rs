@@ -82,6 +82,44 @@ impl Log {
         Ok(read)
     }
 
+    /// When the leader appended the record at `offset`; `None` when it lies at or above `until` or
+    /// [`Log::written_end`]. May block.
+    pub fn append_time_at(
+        &self,
+        offset: Offset,
+        until: Offset,
+    ) -> Result<Option<Timestamp>, Error> {
+        self.retry_gone(|| self.try_append_time_at(offset, until))
+    }
+
+    fn try_append_time_at(
+        &self,
+        offset: Offset,
+        until: Offset,
+    ) -> Result<Option<Timestamp>, Error> {
+        let segment = {
+            let state = self.state();
+            let written_end = state.synced.next_offset;
+            let log_start = state.first().base_offset();
+            if offset < log_start {
+                return Err(Error::OutOfRange { offset, log_start, written_end });
+            }
+            if offset >= until.min(written_end) {
+                return Ok(None);
+            }
+            state.segment_from(offset)
+        };
+        let scanner = segment.seek(CHUNK_BYTES, |points| points.by_offset(offset))?;
+        let mut found = None;
+        self.walk(segment, scanner, CHUNK_BYTES, |_, entry| {
+            let header = &entry.envelope.header;
+            let here = header.frontier().next_offset > offset;
+            found = here.then_some(header.append_time);
+            !here
+        })?;
+        Ok(found)
+    }
+
     /// The first record below `until` with a timestamp at or after `timestamp`, and its timestamp.
     /// Of a compressed batch it is the first offset and the newest timestamp. Blocks.
     pub fn offset_at(

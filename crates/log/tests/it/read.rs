@@ -161,3 +161,22 @@ fn retention_names_whole_closed_segments() {
         assert_eq!(log.retention(Timestamp(0), None, Some(total - 1)), end(0));
     });
 }
+
+#[test]
+fn append_times_are_those_of_the_entries() {
+    check(30, |log| {
+        let entries = log.entries(LogIndex(0)..log.frontier().next_index(), 1 << 20).unwrap();
+        let mut looked = 0;
+        for entry in entries.iter().filter(|entry| entry.header.kind == tidelog_log::Kind::Records)
+        {
+            for at in entry.header.base_offset.0..entry.header.frontier().next_offset.0 {
+                let found = log.append_time_at(offset(at), offset(60)).unwrap();
+                assert_eq!(found, Some(entry.header.append_time), "offset {at}");
+                looked += 1;
+            }
+        }
+        assert_eq!(looked, 60);
+        assert_eq!(log.append_time_at(offset(60), offset(99)).unwrap(), None);
+        assert_eq!(log.append_time_at(offset(20), offset(20)).unwrap(), None);
+    });
+}

@@ -2757,6 +2757,10 @@ pub struct SeekGroupRequest {
     /// The new offsets; at most 10,000. Not below 0, not above the high watermark.
     #[prost(message, repeated, tag = "2")]
     pub targets: ::prost::alloc::vec::Vec<SeekTarget>,
+    /// Chosen at random and kept over repeats, so that a seek whose answer was lost is done once. A UUID;
+    /// empty: the broker chooses.
+    #[prost(string, tag = "3")]
+    pub seek_id: ::prost::alloc::string::String,
 }
 /// SeekTarget is the new offset of a partition.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

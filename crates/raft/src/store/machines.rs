@@ -1,10 +1,10 @@
-//! The two machines that groups run, as the applier drives them.
+//! The three machines that groups run, as the applier drives them.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use openraft::EntryPayload;
-use tidelog_state::{metadata, partition};
+use tidelog_state::{group, metadata, partition};
 use tidelog_types::{LogPosition, Offset, Term};
 use tokio::sync::watch;
 
@@ -137,6 +137,63 @@ impl Machine for MetadataMachine {
         }
         self.progress
             .send_replace(Progress { applied: self.state.applied(), ..Progress::default() });
+    }
+
+    fn retained_from(&self) -> Option<Offset> {
+        None
+    }
+}
+
+/// A coordinator's machine. It is shared rather than copied: it may hold many offsets, and its readers
+/// look at one member or one group.
+#[derive(Debug)]
+pub(crate) struct CoordinatorMachine {
+    state: Arc<RwLock<group::Machine>>,
+    changed: bool,
+    changes: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
+}
+
+impl CoordinatorMachine {
+    pub(crate) fn new(
+        state: Arc<RwLock<group::Machine>>,
+        changes: watch::Sender<u64>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self { state, changed: true, changes, progress }
+    }
+}
+
+impl Machine for CoordinatorMachine {
+    fn apply(&mut self, entry: &Entry) -> io::Result<Outcome> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let EntryPayload::Normal(Proposal::Command { append_time, body }) = &entry.payload else {
+            state.pass(entry.position());
+            return Ok(Outcome::None);
+        };
+        let command = group::Command::decode(body).map_err(io::Error::other)?;
+        let applied = state.apply(entry.position(), &command, *append_time);
+        self.changed |= applied.changed && !matches!(command, group::Command::Commit { .. });
+        Ok(Outcome::Group(applied.reply))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).encode()
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let machine = group::Machine::decode(bytes).map_err(io::Error::other)?;
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = machine;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        let applied = self.state.read().unwrap_or_else(PoisonError::into_inner).applied();
+        self.progress.send_replace(Progress { applied, ..Progress::default() });
     }
 
     fn retained_from(&self) -> Option<Offset> {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidelog_types::{InstanceId, PartitionId, Timestamp, TopicId, TopicName};
+use tidelog_types::{InstanceId, MemberId, Timestamp, TopicName};
+
+use super::Partition;
 
 /// What a member wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
     /// Topics by name; they need not exist.
     pub topics: BTreeSet<TopicName>,
@@ -27,7 +29,8 @@ pub struct Holding {
 ///
 /// Invariants:
 /// - `epoch` changes exactly when the keys of `holdings` or a grant in it change.
-/// - `revision` rises with every change of `epoch` or `holdings`.
+/// - `revision` rises with every change of `epoch` or `holdings`, and when the member itself changes
+///   what it said when it joined. It begins at 1.
 /// - `revoking_since` is set exactly while a holding is revoking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -46,7 +49,9 @@ pub struct Member {
     /// Counts the changes that the member has to hear of.
     pub revision: u64,
     /// What it holds.
-    pub holdings: BTreeMap<(TopicId, PartitionId), Holding>,
+    pub holdings: BTreeMap<Partition, Holding>,
     /// When the first of its holdings that are revoking was asked back, by the log's time.
     pub revoking_since: Option<Timestamp>,
+    /// From whom it took its instance over, last. That one is fenced: it may not take it back.
+    pub replaced: Option<MemberId>,
 }

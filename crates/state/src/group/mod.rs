@@ -14,18 +14,31 @@
 
 mod assignor;
 mod command;
-mod group;
+mod consumer_group;
+mod encoding;
 mod machine;
 mod member;
+mod membership;
 mod offsets;
 mod outcome;
 mod reconcile;
 mod snapshot;
+mod topics;
+
+use tidelog_types::{PartitionId, TopicId};
 
 pub use assignor::assign;
-pub use command::{Command, Committer, Join, OffsetChange, Topics};
-pub use group::{Group, State};
-pub use machine::{Applied, Machine};
+pub use command::{Command, Committer, Join, OffsetChange};
+pub use consumer_group::{Group, State};
+pub use machine::{Applied, GROUPS_MAX, Machine};
 pub use member::{Holding, Member, Subscription};
-pub use offsets::{Committed, OFFSET_METADATA_BYTES_MAX};
+pub use membership::{
+    CLIENT_ID_BYTES_MAX, MEMBERS_MAX, PATTERN_BYTES_MAX, SUBSCRIBED_TOPICS_MAX, TIMEOUT_MAX,
+    TIMEOUT_MIN,
+};
+pub use offsets::{Committed, OFFSET_METADATA_BYTES_MAX, OFFSETS_MAX};
 pub use outcome::{Outcome, Refusal};
+pub use topics::Topics;
+
+/// A partition of a topic, as groups know it: by the topic's id, not by its name.
+type Partition = (TopicId, PartitionId);

@@ -1,14 +1,16 @@
 //! The bytes of commands and snapshots. Only a decision record may change these files.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use tidelog_state::group;
 use tidelog_state::metadata::{
     self, Address, BrokerSpec, ClusterId, ConfigChange, ConfigScope, LeaderReport, Refusal,
 };
 use tidelog_state::{DecodeError, partition};
 use tidelog_types::{
-    BrokerId, ErrorCode, GroupId, Incarnation, LogIndex, LogPosition, NodeId, Offset, PartitionId,
-    ProducerEpoch, ProducerId, Term, Timestamp, TopicId,
+    BrokerId, ErrorCode, GroupId, GroupName, Incarnation, LogIndex, LogPosition, MemberId, NodeId,
+    Offset, PartitionId, ProducerEpoch, ProducerId, Term, Timestamp, TopicId, TopicName,
 };
 
 use crate::golden::{check, hex};
@@ -103,6 +105,34 @@ fn metadata_snapshot() {
     refuses_other_bytes(&bytes, metadata::Machine::decode);
 }
 
+#[test]
+fn group_commands() {
+    let mut text = String::new();
+    for command in group_commands_in_turn() {
+        let bytes = command.encode();
+        assert_eq!(group::Command::decode(&bytes).as_ref(), Ok(&command));
+        refuses_other_bytes(&bytes, group::Command::decode);
+        let debug = format!("{command:?}");
+        let name = debug.split(' ').next().unwrap();
+        writeln!(text, "{name}\n{}", hex(&bytes)).unwrap();
+    }
+    check("bytes/group_commands_v1.hex", &text);
+}
+
+#[test]
+fn group_snapshot() {
+    let mut machine = group::Machine::new();
+    for (index, command) in group_commands_in_turn().iter().enumerate() {
+        let position = LogPosition { term: Term(1), index: LogIndex(index as u64) };
+        let applied = machine.apply(position, command, Timestamp(1_700_000_000_000));
+        assert!(applied.reply.is_ok() && applied.changed, "{command:?}: {applied:?}");
+    }
+    let bytes = machine.encode();
+    assert_eq!(group::Machine::decode(&bytes), Ok(machine));
+    check("bytes/group_snapshot_v1.hex", &hex(&bytes));
+    refuses_other_bytes(&bytes, group::Machine::decode);
+}
+
 fn apply_all(machine: &mut metadata::Machine) -> impl Iterator<Item = metadata::Reply> {
     commands().into_iter().enumerate().map(|(index, command)| {
         let position = LogPosition { term: Term(1), index: LogIndex(index as u64) };
@@ -158,6 +188,75 @@ fn commands() -> Vec<metadata::Command> {
         },
         metadata::Command::ReportDeleted { node: NodeId::new(1, 1), topics: vec![other] },
         metadata::Command::AllocateProducerIds { broker: BrokerId(1) },
+    ]
+}
+
+/// Of each kind, all accepted and none without effect when they are applied in turn.
+fn group_commands_in_turn() -> Vec<group::Command> {
+    let group: GroupName = "billing".parse().unwrap();
+    let orders = || TopicName::new("orders").unwrap();
+    let member = |id: &str| MemberId::new(id).unwrap();
+    let topics = |partitions| group::Topics {
+        known: [(orders(), (TOPIC, partitions))].into(),
+        matched: [("ord.*".to_owned(), [orders()].into())].into(),
+    };
+    let join = |id: &str, instance: Option<&str>, pattern: Option<&str>| group::Command::Join {
+        group: group.clone(),
+        join: group::Join {
+            member: member(id),
+            instance: instance.map(|instance| instance.parse().unwrap()),
+            client_id: "svc".into(),
+            subscription: group::Subscription {
+                topics: [orders()].into(),
+                pattern: pattern.map(str::to_owned),
+            },
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(60),
+        },
+        topics: topics(4),
+    };
+    let change = |partition, offset, leader_epoch, metadata: &str| group::OffsetChange {
+        topic: TOPIC,
+        name: orders(),
+        partition: PartitionId(partition),
+        offset: Offset(offset),
+        leader_epoch,
+        metadata: metadata.into(),
+    };
+    let committer = Some(group::Committer { member: member("a"), epoch: 2 });
+    let gone: GroupName = "gone".parse().unwrap();
+    let seek = |group: &GroupName, token, offsets| group::Command::Seek {
+        group: group.clone(),
+        token,
+        offsets,
+    };
+    vec![
+        join("a", None, Some("ord.*")),
+        join("b", Some("one"), None),
+        group::Command::Acknowledge {
+            group: group.clone(),
+            member: member("a"),
+            holdings: [(TOPIC, PartitionId(0)), (TOPIC, PartitionId(1))].into(),
+        },
+        group::Command::Commit {
+            group: group.clone(),
+            committer,
+            offsets: vec![change(0, 10, Some(7), "note"), change(1, 20, None, "")],
+        },
+        join("c", Some("one"), None),
+        group::Command::Resolve { group: group.clone(), topics: topics(6) },
+        join("d", None, None),
+        seek(&group, 0x77, vec![change(0, 5, None, ""), change(3, 6, None, "")]),
+        join("e", None, None),
+        group::Command::Expire { group: group.clone(), member: member("e"), revision: 1 },
+        join("e", None, None),
+        group::Command::Leave { group: group.clone(), member: member("e") },
+        seek(&gone, 1, vec![change(0, 5, None, ""), change(3, 6, None, "")]),
+        group::Command::DeleteOffsets {
+            group: gone.clone(),
+            partitions: [(TOPIC, PartitionId(3))].into(),
+        },
+        group::Command::Delete { group: gone },
     ]
 }
 

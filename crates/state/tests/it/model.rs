@@ -16,6 +16,8 @@ use tidelog_types::{
     ErrorCode, LogIndex, LogPosition, Offset, ProducerEpoch, ProducerId, Term, Timestamp, batch,
 };
 
+use crate::dice::{Dice, seeds};
+
 /// A batch header with a producer's claim.
 pub(crate) fn batch_info(
     producer_id: ProducerId,
@@ -42,27 +44,6 @@ const PRODUCERS: usize = 4;
 const BATCHES: usize = 25;
 const WINDOW: usize = 5;
 const STEPS_MAX: usize = 200_000;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seedable and good enough to shuffle.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A batch: producer and number.
 type Name = (usize, usize);
@@ -406,13 +387,6 @@ impl World {
         }
         assert_eq!(self.machines[0], self.machines[1], "the replicas agree");
         assert_eq!(self.machines[0].encode(), self.machines[1].encode());
-    }
-}
-
-fn seeds(count: u64) -> Vec<u64> {
-    match env::var("SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..count).collect(),
     }
 }
 

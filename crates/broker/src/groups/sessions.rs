@@ -1,0 +1,110 @@
+//! When the leader of a coordinator last heard of each member. Not in the log: a heartbeat that changes
+//! nothing costs no write, and a new leader gives every member a whole session.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidelog_types::{GroupId, GroupName, MemberId, Term};
+use tokio::time::Instant;
+
+/// Signs of life, of all coordinators that this broker leads.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<BTreeMap<GroupId, Session>>);
+
+/// Signs of life under one leadership.
+#[derive(Debug)]
+struct Session {
+    term: Term,
+    since: Instant,
+    heard: BTreeMap<(GroupName, MemberId), Instant>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GroupId, Session>> {
+        // Each change is a single insertion: a panic between two of them spoils nothing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A coordinator is led here since now, unless it was under this term already. Tells whether the
+    /// leadership is new.
+    pub(crate) fn lead(&self, coordinator: GroupId, term: Term) -> bool {
+        let mut sessions = self.lock();
+        if sessions.get(&coordinator).is_some_and(|session| session.term == term) {
+            return false;
+        }
+        let session = Session { term, since: Instant::now(), heard: BTreeMap::new() };
+        sessions.insert(coordinator, session);
+        true
+    }
+
+    /// Only these coordinators are led here.
+    pub(crate) fn keep(&self, led: impl Fn(&GroupId) -> bool) {
+        self.lock().retain(|coordinator, _| led(coordinator));
+    }
+
+    /// A member is alive.
+    pub(crate) fn hear(
+        &self,
+        coordinator: GroupId,
+        term: Term,
+        group: &GroupName,
+        member: &MemberId,
+    ) {
+        self.lead(coordinator, term);
+        if let Some(session) = self.lock().get_mut(&coordinator) {
+            session.heard.insert((group.clone(), member.clone()), Instant::now());
+        }
+    }
+
+    /// For how long a member has been silent: at most since the leadership began.
+    pub(crate) fn silence(
+        &self,
+        coordinator: GroupId,
+        group: &GroupName,
+        member: &MemberId,
+    ) -> Duration {
+        let sessions = self.lock();
+        let Some(session) = sessions.get(&coordinator) else { return Duration::ZERO };
+        let heard = session.heard.get(&(group.clone(), member.clone()));
+        heard.unwrap_or(&session.since).elapsed()
+    }
+
+    /// Forgets members of a coordinator that are gone.
+    pub(crate) fn retain(
+        &self,
+        coordinator: GroupId,
+        here: impl Fn(&GroupName, &MemberId) -> bool,
+    ) {
+        if let Some(session) = self.lock().get_mut(&coordinator) {
+            session.heard.retain(|(group, member), _| here(group, member));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelog_types::{PartitionId, TopicId};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leadership_gives_every_member_a_whole_session() {
+        let sessions = Sessions::default();
+        let coordinator = GroupId::new(TopicId::CONSUMER_GROUPS, PartitionId(3));
+        let (group, member) = (GroupName::new("g").unwrap(), MemberId::new("m").unwrap());
+        sessions.hear(coordinator, Term(1), &group, &member);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(sessions.silence(coordinator, &group, &member), SECOND);
+        assert!(!sessions.lead(coordinator, Term(1)));
+        assert_eq!(sessions.silence(coordinator, &group, &member), SECOND);
+
+        assert!(sessions.lead(coordinator, Term(2)));
+        assert_eq!(sessions.silence(coordinator, &group, &member), Duration::ZERO);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(sessions.silence(coordinator, &group, &member), SECOND);
+        sessions.hear(coordinator, Term(2), &group, &member);
+        assert_eq!(sessions.silence(coordinator, &group, &member), Duration::ZERO);
+    }
+}

@@ -1,0 +1,55 @@
+//! Commands to the groups whose machines take them: the metadata group and coordinators.
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, RaftError};
+use tidelog_state::metadata::Refusal;
+use tidelog_types::NodeId;
+
+use crate::clock::Clock;
+use crate::config::{Outcome, Proposal};
+use crate::replica::{Refused, Replica};
+use crate::store::applier::Machine;
+
+/// Why a command had no effect, or what is not known of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Another node leads; nothing was written.
+    #[error("not the leader of the group")]
+    NotLeader {
+        /// Who does, when known.
+        hint: Option<NodeId>,
+    },
+    /// The machine's own answer.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It may take effect; every command may be proposed again.
+    #[error("the outcome is unknown")]
+    Unknown,
+}
+
+/// Proposes a command and waits until it is applied here. Leader only. Cancelling forgets the
+/// outcome, not the command.
+pub(crate) async fn propose<M: Machine>(
+    replica: &Replica<M>,
+    clock: &dyn Clock,
+    body: Bytes,
+) -> Result<Outcome, CommandError> {
+    let proposal = Proposal::Command { append_time: clock.now(), body };
+    match replica.raft.client_write(proposal).await {
+        Ok(written) => Ok(written.data),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+            let hint = to.leader_id.filter(|leader| *leader != replica.me);
+            Err(CommandError::NotLeader { hint })
+        }
+        Err(_) => Err(CommandError::Unknown),
+    }
+}
+
+/// Waits until everything committed before the call is applied here. Leader only.
+pub(crate) async fn linearize<M: Machine>(replica: &Replica<M>) -> Result<(), CommandError> {
+    replica.linearize().await.map_err(|refused| match refused {
+        Refused::NotLeader(hint) => CommandError::NotLeader { hint },
+        Refused::Other(_) => CommandError::Unknown,
+    })
+}
