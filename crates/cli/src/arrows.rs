@@ -15,10 +15,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["proto", "types"]),
     ("testing", &["broker", "types"]),
     ("cli", &["broker", "client", "log", "types"]),
+    // It judges the others, so it uses none.
+    ("checker", &[]),
 ];
 
-/// Crates that decide or store, and so have no runtime and no wire.
-const WITHOUT_RUNTIME: &[&str] = &["types", "state", "log"];
+/// Crates that decide, store or judge, and so have no runtime and no wire.
+const WITHOUT_RUNTIME: &[&str] = &["types", "state", "log", "checker"];
 const RUNTIME: &[&str] = &["tokio", "tokio-stream", "tonic", "prost", "futures-util", "openraft"];
 
 struct Manifest {
@@ -31,6 +33,7 @@ impl Manifest {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut folders: Vec<PathBuf> =
             fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path()).collect();
+        folders.push(crates.parent().unwrap().join("tests/checker"));
         folders.sort();
         let read = |folder: PathBuf| Self {
             folder: folder.file_name().unwrap().to_str().unwrap().to_owned(),
@@ -58,6 +61,11 @@ impl Manifest {
     fn ours(&self) -> BTreeSet<String> {
         let names = self.dependencies();
         names.iter().filter_map(|name| name.strip_prefix("tidelog-")).map(str::to_owned).collect()
+    }
+
+    fn dev_dependencies(&self) -> BTreeSet<String> {
+        let section = self.table.get("dev-dependencies").and_then(toml::Value::as_table);
+        section.into_iter().flat_map(|section| section.keys().cloned()).collect()
     }
 }
 
@@ -95,6 +103,14 @@ fn what_decides_and_what_stores_has_no_runtime() {
             assert!(!RUNTIME.contains(&name.as_str()), "{} uses {name}", manifest.folder);
         }
     }
+}
+
+#[test]
+fn checker_uses_nothing_of_the_product_even_to_test_itself() {
+    let manifests = Manifest::all();
+    let checker = manifests.iter().find(|manifest| manifest.folder == "checker").unwrap();
+    let ours = |name: &String| name.starts_with("tidelog");
+    assert!(!checker.dependencies().iter().chain(&checker.dev_dependencies()).any(ours));
 }
 
 #[test]
