@@ -23,6 +23,7 @@ mod full_disk;
 mod hostile;
 mod kills;
 mod log_level;
+mod overload;
 mod patience;
 mod pauses;
 mod stage;
