@@ -13,6 +13,7 @@
 mod audit;
 mod bad_input;
 mod command;
+mod context;
 mod demo;
 mod dev;
 mod disks;
@@ -21,6 +22,9 @@ mod freeze;
 mod full_disk;
 mod hostile;
 mod kills;
+mod log_level;
+mod overload;
+mod patience;
 mod pauses;
 mod stage;
 mod witness;
