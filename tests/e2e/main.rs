@@ -26,5 +26,6 @@ mod log_level;
 mod overload;
 mod patience;
 mod pauses;
+mod rebalances;
 mod stage;
 mod witness;
