@@ -521,6 +521,10 @@ impl Campaigner for Shared {
             matches!(body, Some(Answer::Transfer(reply)) if reply.refusal.is_empty())
         })
     }
+
+    fn is_live(&self, node: NodeId) -> bool {
+        self.peers.live().contains(&node)
+    }
 }
 
 /// What can be read of a partition: moves with what is applied and with what is written here.

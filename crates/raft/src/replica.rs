@@ -17,7 +17,7 @@ use openraft::{Raft, RaftMetrics, ReadPolicy};
 use tidelog_log::{Log, StartPoint};
 use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use crate::config::{TypeConfig, Vote, position};
@@ -52,6 +52,9 @@ pub struct RaftStatus {
 
 /// How long a transfer of leadership may take before another voter is made to campaign (H14).
 const TRANSFER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often the target of a transfer is looked at until it has caught up.
+const MATCHED_CHECK: Duration = Duration::from_millis(10);
 
 /// A group's engine. Clones share it.
 pub(crate) struct Replica<M: Machine> {
@@ -142,6 +145,9 @@ impl<M: Machine> Replica<M> {
     }
 
     /// Hands leadership to `to`, or to another voter when that one does not take it in time.
+    ///
+    /// The engine refuses writes from the moment that it is asked, so it is asked only for a target
+    /// that is alive and has all that the log held when the call began.
     pub(crate) async fn transfer(
         &self,
         to: NodeId,
@@ -158,6 +164,10 @@ impl<M: Machine> Replica<M> {
         if !status.voters.contains(&to) {
             return Err(Refused::Other(format!("node {to} is no voter of group {}", self.group)));
         }
+        if !campaign.is_live(to) {
+            return Err(Refused::Other(format!("node {to} is not alive, leadership stays")));
+        }
+        self.caught_up(to, status.last.map(|last| last.index)).await?;
         let stopped = |err: Fatal<TypeConfig>| Refused::Other(err.to_string());
         self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
         if self.led_by_another(before.term).await {
@@ -172,6 +182,25 @@ impl<M: Machine> Replica<M> {
             }
         }
         Err(Refused::Other(format!("no voter of group {} took leadership over", self.group)))
+    }
+
+    /// Waits until `follower` is known to have the entry at `last`, for as long as a transfer may take.
+    async fn caught_up(&self, follower: NodeId, last: Option<LogIndex>) -> Result<(), Refused> {
+        let deadline = Instant::now() + TRANSFER_PATIENCE;
+        loop {
+            let matched = self.status().matched.get(&follower).copied().flatten();
+            if matched >= last {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let missing = |last: LogIndex| last.0 - matched.map_or(0, |matched| matched.0);
+                return Err(Refused::Other(format!(
+                    "node {follower} lacks {} entries, leadership stays",
+                    last.map_or(0, missing)
+                )));
+            }
+            sleep(MATCHED_CHECK).await;
+        }
     }
 
     async fn led_by_another(&self, term: Term) -> bool {
@@ -210,6 +239,9 @@ impl<M: Machine> Replica<M> {
 pub(crate) trait Campaigner: Send + Sync + fmt::Debug {
     /// Whether `voter` was reached and agreed.
     fn campaign(&self, group: GroupId, voter: NodeId) -> BoxFuture<'_, bool>;
+
+    /// Whether `node` answers.
+    fn is_live(&self, node: NodeId) -> bool;
 }
 
 /// What the node's liveness needs of a group, whatever its machine.

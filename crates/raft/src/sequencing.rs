@@ -159,6 +159,7 @@ impl Sequencing {
                 Some(State::Running) => self.in_flight.len() < ENTRIES_IN_FLIGHT_MAX,
                 Some(State::Draining | State::Drained) => false,
             };
+            let stalled = state.is_some() && !takes && !self.leadership.borrow().ready;
             tokio::select! {
                 biased;
                 changed = self.leadership.changed() => {
@@ -174,9 +175,11 @@ impl Sequencing {
                 }
                 Some((ordinal, settlement)) = self.in_flight.next() => self.settle(ordinal, settlement),
                 () = sleep(RESTART_PAUSE), if state == Some(State::Drained) => self.restart().await,
-                request = self.requests.recv(), if takes => {
+                request = self.requests.recv(), if takes || stalled => {
                     let Some(request) = request else { return };
-                    self.take(request).await;
+                    // What waits behind entries that no quorum writes would wait for its deadline,
+                    // with room in the node's budget; its sender had better look elsewhere.
+                    if stalled { self.refuse(request) } else { self.take(request).await }
                 }
             }
         }

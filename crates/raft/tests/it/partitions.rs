@@ -95,6 +95,54 @@ async fn leadership_moves_on_request_and_writes_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_not_handed_to_a_dead_node_and_writes_do_not_stop() {
+    let mut cluster = Cluster::start(3, PartitionConfig::default()).await;
+    cluster.produce(0, &[text(0)]).await;
+    let leader = cluster.leader().await;
+    let dead = *cluster.ids().iter().find(|id| **id != leader).unwrap();
+    cluster.kill(dead).await;
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.running[&leader].node.live().contains(&dead) {
+        assert!(Instant::now() < deadline, "nobody noticed");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let partition = cluster.running[&leader].partition.clone();
+    let before = *partition.leadership().borrow();
+    let refused = timeout(PATIENCE, partition.transfer_leader(dead)).await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("not alive"), "{refused}");
+    // The first try is taken: the engine never began to refuse writes.
+    let batch = crate::cluster::batch(1, &[text(1)]);
+    let info = tidelog_types::batch::Info::read(&batch).unwrap();
+    timeout(PATIENCE, partition.produce(batch, info)).await.unwrap().unwrap();
+    let now = *partition.leadership().borrow();
+    assert_eq!((now.term, now.leader), (before.term, Some(leader)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_lost_quorum_is_told_to_try_elsewhere() {
+    let mut cluster = Cluster::start(3, PartitionConfig::default()).await;
+    cluster.produce(0, &[text(0)]).await;
+    let leader = cluster.leader().await;
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        cluster.kill(id).await;
+    }
+    let partition = cluster.running[&leader].partition.clone();
+    // Large enough to be an entry each: more of them than may be on their way.
+    let big = "x".repeat(600 * 1024);
+    let mut pending = Vec::new();
+    for sequence in 1..40 {
+        let batch = crate::cluster::batch(sequence, std::slice::from_ref(&big));
+        let info = tidelog_types::batch::Info::read(&batch).unwrap();
+        pending.push(partition.enqueue(batch, info).unwrap());
+    }
+    let queued = pending.split_off(20);
+    for outcome in queued {
+        let outcome = timeout(PATIENCE, outcome).await.expect("it is answered").unwrap_err();
+        assert_eq!(outcome, tidelog_raft::ProposeError::Retry);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn follower_behind_the_log_start_gets_a_start_point_and_what_is_retained() {
     let config = PartitionConfig { segment_bytes: 16 * 1024, ..PartitionConfig::default() };
     let mut cluster = Cluster::start(3, config).await;
