@@ -21,6 +21,7 @@ mod freeze;
 mod full_disk;
 mod hostile;
 mod kills;
+mod languages;
 mod pauses;
 mod stage;
 mod witness;
