@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::settings::{millis, refuse};
-use crate::{Admin, Environment, Error, ProducerBuilder, ReaderBuilder};
+use crate::{Admin, ConsumerBuilder, Environment, Error, ProducerBuilder, ReaderBuilder};
 
 /// Connections to a cluster and what is known about it. Cheap to clone; all clones share both.
 #[derive(Clone, Debug)]
@@ -33,6 +33,11 @@ impl Client {
     /// A builder of a producer.
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// A builder of a consumer, a member of `group`.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(Arc::clone(&self.cluster), group.into())
     }
 
     /// A builder of a reader.

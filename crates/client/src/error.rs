@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tidelog_proto::v1;
-use tidelog_types::{ErrorCode, InvalidTopicName, Kind, PartitionId, TopicName};
+use tidelog_types::{ErrorCode, InvalidTopicName, Kind, PartitionId, TopicName, TopicPartition};
 use tonic::Status;
 
 /// Why a call of the client failed. Producer and reader have errors of their own around it.
@@ -53,6 +53,12 @@ pub enum Error {
         partition: PartitionId,
         /// How many there are.
         partitions: u32,
+    },
+    /// The consumer does not hold the partition.
+    #[error("{partition} is not assigned to this consumer")]
+    NotAssigned {
+        /// The partition.
+        partition: TopicPartition,
     },
     /// A topic name breaks the rule.
     #[error(transparent)]
@@ -103,6 +109,7 @@ impl Error {
             Self::Refused(refusal) => refusal.kind(),
             Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }
+            | Self::NotAssigned { .. }
             | Self::InvalidTopic(_)
             | Self::Setting { .. }
             | Self::OtherCluster { .. } => Kind::Invalid,

@@ -4,8 +4,9 @@
 //!
 //! - [`Producer`]: batches records and writes them exactly once and in order. An acknowledgement means
 //!   that the record is on disk at a quorum.
+//! - [`Consumer`]: reads as a member of a group, which shares partitions and remembers how far they are.
 //! - [`Reader`]: reads partitions from a given position, without a consumer group.
-//! - [`Admin`]: creates, describes and deletes topics, and looks into the cluster.
+//! - [`Admin`]: creates, describes and deletes topics, moves groups, and looks into the cluster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,18 +31,26 @@
 pub mod admin;
 mod client;
 mod cluster;
+mod consumer;
 mod environment;
 mod error;
+mod fetch;
+mod group;
 mod producer;
 mod reader;
 mod settings;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    CommitError, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, Listening, PartitionLag,
+    PartitionStream, PartitionStreams, RebalanceListener, StartPolicy,
+};
 pub use environment::{
     BoxedIo, Clock, Connector, Dial, Entropy, Environment, Io, SystemClock, TcpConnector,
 };
 pub use error::{Attempt, BrokerError, Error};
+pub use group::{CommittedOffset, OffsetCommit};
 pub use producer::{
     Compression, Delivery, IntoTopicName, Murmur2, Partitioner, ProduceError, ProduceFailure,
     Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError, murmur2,
@@ -50,5 +59,6 @@ pub use reader::{Position, ReadError, ReadPosition, ReadRecord, Reader, ReaderBu
 
 pub use tidelog_types::batch::{Header, HeaderName};
 pub use tidelog_types::{
-    BrokerId, ErrorCode, Kind, Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition,
+    BrokerId, ErrorCode, GroupName, Kind, Offset, PartitionId, Timestamp, TopicId, TopicName,
+    TopicPartition,
 };

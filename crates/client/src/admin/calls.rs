@@ -1,5 +1,7 @@
 //! Offsets, leaders, Raft groups, cluster and health.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use tidelog_proto::v1;
 use tidelog_proto::v1::OffsetBound;
@@ -24,6 +26,15 @@ impl Admin {
         &self,
         items: impl IntoIterator<Item = (TopicPartition, OffsetAt)>,
     ) -> PerItem<TopicPartition, ListedOffset> {
+        self.look_up(items.into_iter().collect(), self.cluster.request_timeout()).await
+    }
+
+    /// As [`Admin::list_offsets`], for at most about `within`.
+    pub(crate) async fn look_up(
+        &self,
+        items: Vec<(TopicPartition, OffsetAt)>,
+        within: Duration,
+    ) -> PerItem<TopicPartition, ListedOffset> {
         use v1::list_offsets_result::Result as Listed;
         let (partitions, at): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let call = |channel, items: &[usize]| {
@@ -34,6 +45,7 @@ impl Admin {
                     OffsetAt::Earliest => OffsetBound::Earliest.into(),
                     OffsetAt::Latest => OffsetBound::Latest.into(),
                     OffsetAt::Timestamp(time) => time.into(),
+                    OffsetAt::Offset(offset) => offset.into(),
                 }),
             });
             let request = v1::ListOffsetsRequest { items: items.collect() };
@@ -56,7 +68,7 @@ impl Admin {
             Some(Listed::Error(error)) => Err(refused(address, error)),
             None => Err(Error::protocol(address, "no result for an item")),
         };
-        let results = self.by_leader(&partitions, call, read).await;
+        let results = self.by_leader(&partitions, within, call, read).await;
         partitions.into_iter().zip(results).collect()
     }
 
@@ -88,7 +100,7 @@ impl Admin {
             Some(Transferred::Error(error)) => Err(refused(address, error)),
             None => Err(Error::protocol(address, "no result for an item")),
         };
-        let results = self.by_leader(&partitions, call, read).await;
+        let results = self.by_leader(&partitions, within, call, read).await;
         let results = partitions.into_iter().zip(results).map(|(partition, leader)| {
             if let Ok(hint) = &leader {
                 self.cluster.metadata().learn_leader(&partition, v1::LeaderHint::clone(hint));
@@ -108,7 +120,8 @@ impl Admin {
             let asked = items.iter().map(|item| v1::TopicPartition::from(&partitions[*item]));
             describe_rafts(channel, asked.collect())
         };
-        let results = self.by_leader(&partitions, call, read_raft).await;
+        let within = self.cluster.request_timeout();
+        let results = self.by_leader(&partitions, within, call, read_raft).await;
         partitions.into_iter().zip(results).collect()
     }
 

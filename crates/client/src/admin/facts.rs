@@ -240,6 +240,8 @@ pub enum OffsetAt {
     Latest,
     /// The first record of this time or later, or else the end.
     Timestamp(Timestamp),
+    /// This offset: when its record was appended.
+    Offset(Offset),
 }
 
 /// An offset that was looked up.
@@ -248,7 +250,8 @@ pub enum OffsetAt {
 pub struct ListedOffset {
     /// The offset.
     pub offset: Offset,
-    /// For a timestamp: the time of the record at the offset, if there is one.
+    /// For a timestamp: the time of the record at the offset, if there is one. For an offset: when the
+    /// leader appended its record, if there is one.
     pub timestamp: Option<Timestamp>,
 }
 

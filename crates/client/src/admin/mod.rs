@@ -1,10 +1,12 @@
-//! Administration: topics, leaders, and a look into the cluster.
+//! Administration: topics, leaders, groups, and a look into the cluster.
 //!
 //! Calls about several items give one result per item, in their order. The call as a whole fails only
 //! when no item could be looked at.
 
 mod calls;
 mod facts;
+mod group_facts;
+mod groups;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,11 @@ pub use facts::{
     BrokerFacts, ClusterFacts, ConfigFacts, ConfigSource, CreatedTopic, Health, HealthStatus,
     LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, PartitionFacts, RaftFacts,
     ReplicaFacts, TopicFacts, TopicSummary,
+};
+
+pub use group_facts::{
+    GroupFacts, GroupLag, GroupPartition, GroupState, GroupSummary, HoldingFacts, MemberFacts,
+    SeekTarget, Sought,
 };
 
 use crate::Error;
@@ -73,10 +80,10 @@ impl Admin {
     async fn by_leader<R, T>(
         &self,
         partitions: &[TopicPartition],
+        within: Duration,
         call: impl Fn(Channel, &[usize]) -> Answers<R>,
         read: impl Fn(&str, R) -> Result<T, Error>,
     ) -> Vec<Result<T, Error>> {
-        let within = self.cluster.request_timeout();
         let deadline = Instant::now() + within;
         let mut backoff = Backoff::short();
         let mut results = partitions.iter().map(|_| None).collect::<Vec<_>>();

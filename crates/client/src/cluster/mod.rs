@@ -1,5 +1,6 @@
 //! The cluster as a client sees it: brokers, connections, topics and their leaders.
 
+mod any;
 mod channel;
 mod metadata;
 mod refresh;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+pub(crate) use any::{Patience, Preferred};
 pub(crate) use channel::{BATCH_MESSAGE_BYTES_MAX, RESPONSE_BYTES_MAX};
 pub(crate) use metadata::{Leader, TopicFacts};
 
@@ -105,6 +107,10 @@ impl Cluster {
 
     pub(crate) fn cluster_id(&self) -> String {
         self.metadata.cluster_id()
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.config.client_id
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

@@ -8,52 +8,28 @@ use tidelog_types::{Offset, PartitionId, TopicName, TopicPartition};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::fetcher::{Connections, Fetcher};
-use super::{Position, ReadPosition, Reader, Shared, Until};
+use super::{Position, ReadPosition, Reader, Until};
 use crate::cluster::Cluster;
+use crate::fetch::{Credit, FetchConfig, Fetcher, Source};
 use crate::{Error, IntoTopicName};
 
-/// Bounds of the credit of one partition.
-const CREDIT_BYTES_MIN: usize = 64 << 10;
-const CREDIT_BYTES_MAX: usize = 8 << 20;
-
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) until: Until,
-    pub(super) buffer_bytes: usize,
-    pub(super) max_wait: Duration,
-    pub(super) min_bytes: u32,
-    pub(super) max_bytes: u32,
-    pub(super) unavailable_timeout: Duration,
-    pub(super) inflate_bytes_max: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            until: Until::Never,
-            buffer_bytes: 32 << 20,
-            max_wait: Duration::from_millis(500),
-            min_bytes: 1,
-            max_bytes: 1 << 20,
-            unavailable_timeout: Duration::from_secs(60),
-            inflate_bytes_max: 64 << 20,
-        }
-    }
-}
+/// How many bytes may have been sent and not yet read, unless told otherwise.
+const BUFFER_BYTES: usize = 32 << 20;
 
 /// Sets a [`Reader`] up.
 #[derive(Debug)]
 #[must_use]
 pub struct ReaderBuilder {
     cluster: Arc<Cluster>,
-    config: Config,
+    config: FetchConfig,
+    buffer_bytes: usize,
     topics: Vec<(Result<TopicName, Error>, Option<PartitionId>, Position)>,
 }
 
 impl ReaderBuilder {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, config: Config::default(), topics: Vec::new() }
+        let config = FetchConfig::default();
+        Self { cluster, config, buffer_bytes: BUFFER_BYTES, topics: Vec::new() }
     }
 
     /// Reads all partitions of `topic` from `start` on.
@@ -83,7 +59,7 @@ impl ReaderBuilder {
     /// How many bytes may have been sent and not yet read, of all partitions together. Default 32 MiB;
     /// a partition gets at least 64 KiB of it. Too small costs throughput, too large memory.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
-        self.config.buffer_bytes = bytes;
+        self.buffer_bytes = bytes;
         self
     }
 
@@ -113,7 +89,7 @@ impl ReaderBuilder {
     /// # Errors
     /// When a topic or partition does not exist, or no broker answers.
     pub async fn build(self) -> Result<Reader, Error> {
-        let Self { cluster, config, topics } = self;
+        let Self { cluster, config, buffer_bytes, topics } = self;
         let mut starts = BTreeMap::new();
         for (topic, partition, start) in topics {
             let topic = topic?;
@@ -131,9 +107,8 @@ impl ReaderBuilder {
                 starts.insert(name, (start, facts.id.clone()));
             }
         }
-        let share = config.buffer_bytes / starts.len().max(1);
-        let credit = share.clamp(CREDIT_BYTES_MIN, CREDIT_BYTES_MAX) as u64;
-        let shared = Arc::new(Shared { cluster, config, connections: Connections::default() });
+        let credit = Credit::share(buffer_bytes, starts.len());
+        let source = Arc::new(Source::new(cluster, config));
         let (chunks_to, chunks) = mpsc::unbounded_channel();
         let mut fetchers = JoinSet::new();
         let mut positions = BTreeMap::new();
@@ -141,8 +116,8 @@ impl ReaderBuilder {
             let high_watermark = Offset::ZERO;
             let position = ReadPosition { partition: name.clone(), next: None, high_watermark };
             positions.insert(name.clone(), position);
-            let shared = Arc::clone(&shared);
-            let fetcher = Fetcher::new(shared, name, topic_id, start, credit, chunks_to.clone());
+            let (source, credit, chunks) = (Arc::clone(&source), credit.clone(), chunks_to.clone());
+            let fetcher = Fetcher::new(source, name, topic_id, start, credit, chunks);
             fetchers.spawn(fetcher.run());
         }
         let current = Vec::new().into_iter();

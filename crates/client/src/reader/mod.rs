@@ -1,20 +1,11 @@
 //! The reader: partitions from a position on, without a group.
-//!
-//! ```text
-//! broker ══> fetcher ─> chunks ─> recv        one fetcher (task, stream) per partition
-//!   ^           │                   │
-//!   └── credit ─┴─── read bytes ────┘         what is sent and not yet read is bounded by the credit
-//! ```
 
 mod builder;
-mod check;
 mod error;
-mod fetcher;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,7 +20,7 @@ use tokio::time::timeout;
 pub use builder::ReaderBuilder;
 pub use error::ReadError;
 
-use fetcher::{Chunk, ReadBytes};
+use crate::fetch::{Chunk, Outlet, ReadBytes};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,12 +165,12 @@ impl Reader {
             let Some(chunk) = ready!(self.chunks.poll_recv(cx)) else {
                 return Poll::Ready(Ok(false));
             };
-            let Chunk { partition, high_watermark, records, read } = chunk;
+            let Chunk { high_watermark, records, read } = chunk;
             let records = match records {
                 Ok(records) => records,
                 Err(error) => return Poll::Ready(Err(error)),
             };
-            if let Some(position) = self.positions.get_mut(&partition) {
+            if let Some(position) = self.positions.get_mut(read.partition()) {
                 position.high_watermark = high_watermark;
             }
             self.current = records.into_iter();
@@ -215,10 +206,9 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// What the fetchers of a reader share.
-#[derive(Debug)]
-struct Shared {
-    cluster: Arc<crate::cluster::Cluster>,
-    config: builder::Config,
-    connections: fetcher::Connections,
+impl Outlet for mpsc::UnboundedSender<Chunk> {
+    fn put(&self, chunk: Chunk) {
+        // It fails when the reader is gone, and then the fetcher is about to go too.
+        let _ = self.send(chunk);
+    }
 }

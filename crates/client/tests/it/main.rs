@@ -3,7 +3,9 @@
 
 mod admin;
 mod connect;
+mod consumer;
 mod fake;
+mod groups;
 mod measure;
 mod producer;
 mod random;

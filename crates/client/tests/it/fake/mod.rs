@@ -3,6 +3,8 @@
 
 mod admin;
 mod fetch;
+mod group;
+mod groups;
 mod metadata;
 mod produce;
 mod world;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 
 use tidelog_client::{Client, ClientBuilder};
 use tidelog_proto::v1::admin_service_server::AdminServiceServer;
+use tidelog_proto::v1::group_service_server::GroupServiceServer;
 use tidelog_proto::v1::log_service_server::LogServiceServer;
 use tidelog_proto::v1::metadata_service_server::MetadataServiceServer;
 use tokio::net::TcpListener;
@@ -19,6 +22,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
+pub(crate) use group::Group;
 pub(crate) use world::{Fault, PATIENCE, World, fill};
 
 const BYTES_MAX: usize = 32 << 20;
@@ -86,6 +90,7 @@ fn serve(broker: Broker) -> Runtime {
             .initial_connection_window_size(32 << 20)
             .add_service(log)
             .add_service(MetadataServiceServer::new(broker.clone()))
+            .add_service(GroupServiceServer::new(broker.clone()))
             .add_service(AdminServiceServer::new(broker))
             .serve_with_incoming(incoming);
         served.await.unwrap();

@@ -124,10 +124,17 @@ impl LogService for Broker {
             let at = item.partition as usize;
             let result = match state.check_leader(self.id, &item.topic, "", at) {
                 Err(error) => Listed::Error(error),
+                Ok(()) if state.lookups_refused > 0 => {
+                    state.lookups_refused -= 1;
+                    Listed::Error(Error::new(ErrorCode::OffsetNotAvailable, "not yet"))
+                }
                 Ok(()) => {
                     let partition = state.partition(&item.topic, at).unwrap();
                     let (offset, time_ms) = match item.spec.and_then(|spec| spec.spec) {
                         Some(Spec::TimeMs(time)) => partition.find(time),
+                        Some(Spec::Offset(offset)) => {
+                            (offset as u64, partition.time(offset as u64))
+                        }
                         Some(Spec::Bound(1)) => (partition.log_start, -1),
                         _ => (partition.next_offset, -1),
                     };
@@ -174,6 +181,14 @@ impl LogService for Broker {
 }
 
 impl super::world::Partition {
+    /// When the record at `offset` was made; -1 when there is none.
+    fn time(&self, offset: u64) -> i64 {
+        let batches = self.log.iter().flat_map(|(_, b)| batch::records(b, 1 << 30).unwrap());
+        let mut records = batches.map(Result::unwrap);
+        let found = records.find(|record| record.offset.0 == offset);
+        found.map_or(-1, |record| record.timestamp.0)
+    }
+
     /// The first record of this time or later.
     pub(super) fn find(&self, time: i64) -> (u64, i64) {
         let batches = self.log.iter().flat_map(|(_, b)| batch::records(b, 1 << 30).unwrap());

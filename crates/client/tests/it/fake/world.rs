@@ -10,6 +10,8 @@ use tidelog_proto::v1::{Error, LeaderHint};
 use tidelog_types::{BrokerId, ErrorCode, batch};
 use tokio::sync::watch;
 
+use super::Group;
+
 /// What goes wrong with the next batch of a partition.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -36,6 +38,7 @@ pub(crate) struct World {
 
 #[derive(Default)]
 pub(crate) struct State {
+    pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) addresses: BTreeMap<u32, String>,
     pub(crate) topics: BTreeMap<String, Topic>,
     pub(crate) topics_made: u64,
@@ -49,6 +52,8 @@ pub(crate) struct State {
     /// How often the cluster was asked for, which is also how a client asks for a sign of life.
     pub(crate) described: u32,
     pub(crate) controller: u32,
+    /// So many look-ups of offsets fail for now.
+    pub(crate) lookups_refused: u32,
     pub(crate) producer_next: i64,
     pub(crate) epochs_taken: u32,
     /// After so many more descriptions of topics this partition moves.

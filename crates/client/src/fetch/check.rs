@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidelog_types::batch::{self, Batch};
 use tidelog_types::{Offset, TopicPartition};
 
-use super::{ReadError, ReadRecord};
+use crate::{ReadError, ReadRecord};
 
 /// What batches of one partition are checked against.
 #[derive(Debug)]

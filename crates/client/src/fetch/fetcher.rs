@@ -1,8 +1,6 @@
 //! Reads one partition: a stream from its leader, and a new one whenever that fails.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_proto::v1::fetch_request::Request;
@@ -12,17 +10,16 @@ use tidelog_proto::v1::{
     FetchCredit, FetchOpen, FetchRequest, FetchResponse, FetchUntil, OffsetBound, OffsetSpec,
 };
 use tidelog_types::{ErrorCode, Kind, Offset, TopicPartition};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 use tracing::debug;
 
 use super::check::Checker;
-use super::{Position, ReadError, ReadRecord, Shared, Until};
-use crate::Error;
-use crate::cluster::{BATCH_MESSAGE_BYTES_MAX, Backoff, Cluster, Leader, locked};
+use super::{Chunk, Credit, Outlet, ReadBytes, Source, Tally};
+use crate::cluster::{BATCH_MESSAGE_BYTES_MAX, Backoff, Leader};
+use crate::{Error, Position, ReadError, ReadRecord, Until};
 
 /// A stream that is not open after so long has failed.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -30,63 +27,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LATE: Duration = Duration::from_secs(1);
 /// How often all brokers may say that a topic does not exist before that is believed.
 const UNKNOWN_TOPIC_MAX: u32 = 10;
-
-/// Records of one partition, or why there are no more.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    pub(super) partition: TopicPartition,
-    pub(super) high_watermark: Offset,
-    pub(super) records: Result<Vec<ReadRecord>, ReadError>,
-    pub(super) read: ReadBytes,
-}
-
-/// The bytes of a chunk. Dropped they count as read, and the broker may send as many.
-#[derive(Debug)]
-pub(super) struct ReadBytes {
-    bytes: u64,
-    partition: TopicPartition,
-    tally: Arc<Tally>,
-}
-
-impl ReadBytes {
-    pub(super) fn partition(&self) -> &TopicPartition {
-        &self.partition
-    }
-}
-
-impl Drop for ReadBytes {
-    fn drop(&mut self) {
-        self.tally.bytes.fetch_add(self.bytes, Ordering::Relaxed);
-        self.tally.changed.notify_one();
-    }
-}
-
-/// Bytes that were read and have not been granted again.
-#[derive(Debug, Default)]
-struct Tally {
-    bytes: AtomicU64,
-    changed: Notify,
-}
-
-/// Connections for records, one per broker and reader.
-#[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<HashMap<String, Channel>>);
-
-impl Connections {
-    fn to(&self, cluster: &Cluster, address: &str) -> Result<Channel, Error> {
-        let mut connections = locked(&self.0);
-        if let Some(channel) = connections.get(address) {
-            return Ok(channel.clone());
-        }
-        let channel = cluster.dial(address)?;
-        connections.insert(address.to_owned(), channel.clone());
-        Ok(channel)
-    }
-
-    fn forget(&self, address: &str) {
-        locked(&self.0).remove(address);
-    }
-}
 
 /// Why a stream ended before it should.
 enum Failure {
@@ -102,8 +42,9 @@ impl From<ReadError> for Failure {
     }
 }
 
-pub(super) struct Fetcher {
-    shared: Arc<Shared>,
+/// Reads one partition, and puts what it reads into `outlet`.
+pub(crate) struct Fetcher<O> {
+    source: Arc<Source>,
     name: TopicPartition,
     topic_id: String,
     start: Position,
@@ -111,39 +52,55 @@ pub(super) struct Fetcher {
     next: Option<Offset>,
     /// Where to stop, once it is known.
     until: Option<Offset>,
-    /// Bytes that the broker may send in all.
-    credit: u64,
+    /// Bytes that may be on their way or unread, all together.
+    credit: Credit,
     /// Bytes sent and not yet read.
     unread: u64,
+    /// Bytes that the broker may still send; below zero when a response overdrew it.
+    granted: i64,
     tally: Arc<Tally>,
-    chunks: mpsc::UnboundedSender<Chunk>,
+    outlet: O,
     /// When the leader was last heard of, or reading began.
     heard: Instant,
 }
 
-impl Fetcher {
-    pub(super) fn new(
-        shared: Arc<Shared>,
+impl<O: Outlet> Fetcher<O> {
+    pub(crate) fn new(
+        source: Arc<Source>,
         name: TopicPartition,
         topic_id: String,
         start: Position,
-        credit: u64,
-        chunks: mpsc::UnboundedSender<Chunk>,
+        credit: Credit,
+        outlet: O,
     ) -> Self {
         let next = match start {
             Position::Offset(offset) => Some(offset),
             _ => None,
         };
-        let until = match shared.config.until {
+        let until = match source.config.until {
             Until::Offset(offset) => Some(offset),
             _ => None,
         };
         let (tally, heard) = (Arc::default(), Instant::now());
-        Self { shared, name, topic_id, start, next, until, credit, unread: 0, tally, chunks, heard }
+        let (unread, granted) = (0, 0);
+        Self {
+            source,
+            name,
+            topic_id,
+            start,
+            next,
+            until,
+            credit,
+            unread,
+            granted,
+            tally,
+            outlet,
+            heard,
+        }
     }
 
     /// Reads until the stop, an error, or the end of the reader.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         if let Err(error) = self.read_all().await {
             self.hand_out(0, Offset::ZERO, Err(error));
         }
@@ -175,7 +132,7 @@ impl Fetcher {
                 }
             }
             let address = leader.as_ref().map(|leader| leader.address.to_string());
-            match self.shared.cluster.refresh(&self.name.topic, address.as_deref()).await {
+            match self.source.cluster.refresh(&self.name.topic, address.as_deref()).await {
                 Ok(()) => {
                     unknown = 0;
                     self.check_topic()?;
@@ -188,7 +145,7 @@ impl Fetcher {
                 }
                 Err(error) => problem = Some(error),
             }
-            let (after, silent) = (self.shared.config.unavailable_timeout, self.heard.elapsed());
+            let (after, silent) = (self.source.config.unavailable_timeout, self.heard.elapsed());
             if silent >= after {
                 let partition = self.name.clone();
                 let reason = || Error::Unavailable {
@@ -206,19 +163,19 @@ impl Fetcher {
     }
 
     fn leader(&self) -> Option<Leader> {
-        self.shared.cluster.metadata().leader(&self.name.topic, self.name.partition)
+        self.source.cluster.metadata().leader(&self.name.topic, self.name.partition)
     }
 
     /// Whether the error names a leader that is news.
     fn follow_hint(&self, error: &Error) -> bool {
         let Error::Refused(refusal) = error else { return false };
-        let metadata = self.shared.cluster.metadata();
+        let metadata = self.source.cluster.metadata();
         refusal.leader.clone().is_some_and(|hint| metadata.learn_leader(&self.name, hint))
     }
 
     /// A topic that was created anew has other records at the same offsets.
     fn check_topic(&self) -> Result<(), ReadError> {
-        let facts = self.shared.cluster.metadata().topic(&self.name.topic);
+        let facts = self.source.cluster.metadata().topic(&self.name.topic);
         if facts.is_none_or(|facts| facts.id == self.topic_id) {
             return Ok(());
         }
@@ -236,18 +193,18 @@ impl Fetcher {
         if let Err(Failure::Interrupted(error)) = &outcome
             && !matches!(error, Error::Refused(_))
         {
-            self.shared.connections.forget(address);
+            self.source.forget(address);
         }
         outcome
     }
 
     async fn converse(&mut self, leader: &Leader) -> Result<(), Failure> {
         let address = &*leader.address;
-        let channel = self.shared.connections.to(&self.shared.cluster, address);
-        let channel = channel.map_err(|error| self.client(error))?;
+        let channel = self.source.connection(address).map_err(|error| self.client(error))?;
         let (requests, outgoing) = mpsc::unbounded_channel();
-        // The stream takes what was unread before this one into account, once and for all.
-        self.take_read();
+        // What was granted on the stream before is void.
+        self.granted = 0;
+        self.granted = self.room() as i64;
         let open = self.open(leader);
         // The receiver is here still.
         let _ = requests.send(FetchRequest { request: Some(Request::Open(open)) });
@@ -272,7 +229,7 @@ impl Fetcher {
         requests: &mpsc::UnboundedSender<FetchRequest>,
         responses: &mut Streaming<FetchResponse>,
     ) -> Result<FetchResponse, Failure> {
-        let patience = self.shared.config.max_wait + LATE;
+        let patience = self.source.config.max_wait + LATE;
         let tally = Arc::clone(&self.tally);
         let late = sleep(patience);
         tokio::pin!(late);
@@ -286,24 +243,30 @@ impl Fetcher {
                         reason: "ended the stream".to_owned(),
                     }));
                 }
-                () = tally.changed.notified() => {
-                    // In portions, so that there are not more grants than responses.
-                    if tally.bytes.load(Ordering::Relaxed) >= self.credit / 4 {
-                        let credit = FetchCredit { bytes: self.take_read() };
-                        // When it fails the responses end too, and tell why.
-                        let _ = requests.send(FetchRequest { request: Some(Request::Credit(credit)) });
-                    }
-                }
+                () = tally.changed() => self.grant(requests),
                 () = &mut late => return Err(silent(address, patience)),
             }
         }
     }
 
-    /// What has been read since the last time.
-    fn take_read(&mut self) -> u64 {
-        let bytes = self.tally.bytes.swap(0, Ordering::Relaxed);
-        self.unread = self.unread.saturating_sub(bytes);
-        bytes
+    /// Lets the broker send what there is room for, in portions, so that there are not more grants
+    /// than responses.
+    fn grant(&mut self, requests: &mpsc::UnboundedSender<FetchRequest>) {
+        let bytes = self.room();
+        if bytes == 0 || bytes < self.credit.bytes() / 4 {
+            return;
+        }
+        self.granted += bytes as i64;
+        let credit = FetchCredit { bytes };
+        // When it fails the responses end too, and tell why.
+        let _ = requests.send(FetchRequest { request: Some(Request::Credit(credit)) });
+    }
+
+    /// How many bytes more may be granted.
+    fn room(&mut self) -> u64 {
+        self.unread = self.unread.saturating_sub(self.tally.take());
+        let taken = self.granted.saturating_add_unsigned(self.unread);
+        u64::try_from((self.credit.bytes() as i64).saturating_sub(taken)).unwrap_or_default()
     }
 
     fn open(&self, leader: &Leader) -> FetchOpen {
@@ -314,7 +277,7 @@ impl Fetcher {
             (None, Position::Earliest) => OffsetSpec::from(OffsetBound::Earliest),
             (None, Position::Latest) => OffsetSpec::from(OffsetBound::Latest),
         };
-        let config = &self.shared.config;
+        let config = &self.source.config;
         let until = match (self.until, config.until) {
             (Some(offset), _) => Some(StopAt::Offset(offset.to_wire())),
             (None, Until::End) => Some(StopAt::End(true)),
@@ -331,7 +294,7 @@ impl Fetcher {
             max_bytes: config.max_bytes,
             leader_epoch: Some(leader.epoch),
             // While nothing more fits there is none; it is granted as soon as there is room.
-            credit_bytes: self.credit.saturating_sub(self.unread),
+            credit_bytes: self.granted as u64,
         }
     }
 
@@ -344,7 +307,7 @@ impl Fetcher {
         };
         let high_watermark = offset(response.high_watermark, "high watermark")?;
         let behind = offset(response.next_offset, "next offset")?;
-        if self.until.is_none() && self.shared.config.until == Until::End {
+        if self.until.is_none() && self.source.config.until == Until::End {
             self.until = Some(high_watermark);
         }
         let mut next = match (self.next, response.batches.first()) {
@@ -359,7 +322,7 @@ impl Fetcher {
         let checker = Checker {
             partition: &self.name,
             address,
-            inflate_bytes_max: self.shared.config.inflate_bytes_max,
+            inflate_bytes_max: self.source.config.inflate_bytes_max,
             until: self.until,
         };
         let mut records = Vec::new();
@@ -382,6 +345,8 @@ impl Fetcher {
         self.next = Some(next);
         if bytes > 0 {
             self.hand_out(bytes, high_watermark, Ok(records));
+        } else {
+            self.outlet.heard(high_watermark);
         }
         Ok(response.end_of_range || self.until.is_some_and(|until| next >= until))
     }
@@ -393,10 +358,10 @@ impl Fetcher {
         records: Result<Vec<ReadRecord>, ReadError>,
     ) {
         self.unread += bytes;
+        self.granted = self.granted.saturating_sub_unsigned(bytes);
         let (partition, tally) = (self.name.clone(), Arc::clone(&self.tally));
-        let read = ReadBytes { bytes, partition: partition.clone(), tally };
-        // It fails when the reader is gone, and then this task is about to go too.
-        let _ = self.chunks.send(Chunk { partition, high_watermark, records, read });
+        let read = ReadBytes { bytes, partition, tally };
+        self.outlet.put(Chunk { high_watermark, records, read });
     }
 
     /// What the end of a stream means.
