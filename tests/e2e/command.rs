@@ -20,7 +20,8 @@ pub(crate) fn tidelog(args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDELOG_")) {
         command.env_remove(name);
     }
-    command.args(args);
+    // Nor with the contexts of whoever runs the tests.
+    command.env("TIDELOG_CONFIG", "/nowhere/tidelog.toml").args(args);
     command
 }
 
@@ -31,7 +32,11 @@ pub(crate) fn run(args: &[&str]) -> Ended {
 
 /// Runs to the end with these bytes on stdin.
 pub(crate) fn run_with(args: &[&str], input: &[u8]) -> Ended {
-    let mut command = tidelog(args);
+    run_command(tidelog(args), input)
+}
+
+/// Runs a command to the end with these bytes on stdin.
+pub(crate) fn run_command(mut command: Command, input: &[u8]) -> Ended {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

@@ -13,6 +13,7 @@
 mod audit;
 mod bad_input;
 mod command;
+mod context;
 mod demo;
 mod dev;
 mod disks;
@@ -22,6 +23,9 @@ mod full_disk;
 mod hostile;
 mod kills;
 mod languages;
+mod log_level;
+mod overload;
+mod patience;
 mod pauses;
 mod stage;
 mod witness;

@@ -43,6 +43,42 @@ impl Budget {
     }
 }
 
+/// Bytes lent by a budget to one borrower, who needs now more and now less.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Lease {
+    /// Nothing yet.
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Takes `bytes` more, or nothing when there are not so many.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+
+    /// Keeps `bytes` of what was lent.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.budget.give_back(back);
+        self.bytes -= back;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 /// What [`Budget::take_some`] lent; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Loan {

@@ -338,6 +338,8 @@ impl Cluster {
 }
 
 pub(crate) fn unknown_topic(topic: &str) -> Error {
-    let message = format!("topic {topic:?} does not exist");
+    // The name is whatever a client sent, megabytes included.
+    let shown: String = topic.chars().take(tidelog_types::TOPIC_NAME_BYTES_MAX).collect();
+    let message = format!("topic {shown:?} does not exist");
     Error::new(ErrorCode::UnknownTopicOrPartition, message)
 }

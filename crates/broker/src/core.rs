@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidelog_proto::v1::Error;
 use tidelog_types::ErrorCode;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, AllowAll};
 use crate::budget::Budget;
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::environment::Environment;
 use crate::groups::Sessions;
+use crate::limits;
 
 /// One broker, whatever phase of its life it is in.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ pub(crate) struct Core {
     pub(crate) in_flight: Arc<Budget>,
     /// Bytes of batches read for consumers.
     pub(crate) fetched: Arc<Budget>,
+    /// Bytes of messages that have not arrived whole.
+    pub(crate) received: Arc<Budget>,
+    /// Places of calls that inflate batches.
+    pub(crate) inflating: Arc<Semaphore>,
     pub(crate) phase: watch::Sender<Phase>,
     /// True once streams should end.
     pub(crate) stopping: watch::Sender<bool>,
@@ -44,6 +49,7 @@ pub(crate) enum Phase {
 impl Core {
     pub(crate) fn new(config: Config, env: Environment) -> Arc<Self> {
         let (in_flight, fetched) = (config.limits.in_flight_bytes, config.limits.fetch_bytes);
+        let received = config.limits.receive_bytes;
         Arc::new(Self {
             config,
             env,
@@ -52,6 +58,8 @@ impl Core {
             sessions: Sessions::default(),
             in_flight: Budget::new(in_flight.bytes()),
             fetched: Budget::new(fetched.bytes()),
+            received: Budget::new(received.bytes()),
+            inflating: Arc::new(Semaphore::new(limits::INFLATING_MAX)),
             phase: watch::Sender::new(Phase::Waiting("the broker to start".into())),
             stopping: watch::Sender::new(false),
         })
@@ -65,7 +73,7 @@ impl Core {
                 ErrorCode::ClusterNotFormed,
                 format!("broker {} waits for {reason}", self.config.broker_id),
             )
-            .with_retry_after(crate::limits::RETRY_AFTER)),
+            .with_retry_after(limits::RETRY_AFTER)),
         }
     }
 

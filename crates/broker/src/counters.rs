@@ -62,6 +62,8 @@ pub(crate) struct Counters {
     pub(crate) fetch_records: Counter,
     /// Bytes in them.
     pub(crate) fetch_bytes: Counter,
+    /// Calls of the client listener that are under way, streams among them.
+    pub(crate) calls: std::sync::Arc<Gauge>,
     /// Fetch streams that are open.
     pub(crate) fetch_streams: std::sync::Arc<Gauge>,
     /// Calls of the admin service that are under way.

@@ -103,6 +103,18 @@ fn metrics(core: &Core) -> String {
         "Bytes of batches read for consumers and not taken yet.",
         core.fetched.used() as u64,
     );
+    page.gauge(
+        "receive_bytes",
+        "Bytes of messages that have not arrived whole.",
+        core.received.used() as u64,
+    );
+    page.gauge("calls", "Open calls of clients, streams among them.", c.calls.value());
+    let replicas = core.running().map_or(0, |cluster| cluster.hosted.all().len() as u64);
+    page.gauge(
+        "memory_bytes_max",
+        "What memory adds up to at most with this configuration and these replicas.",
+        limits::memory_bytes_max(&core.config) + replicas * limits::MEMORY_PER_REPLICA,
+    );
     page.counter(
         "leaderships_handed_back",
         "Leaderships handed to the replica that should lead.",

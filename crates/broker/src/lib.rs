@@ -36,6 +36,7 @@ mod guard;
 mod hosted;
 mod http;
 mod identity;
+mod intake;
 mod introducer;
 mod leaders;
 pub mod limits;

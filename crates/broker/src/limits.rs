@@ -21,13 +21,16 @@ pub const RAFT_MESSAGE_BYTES_MAX: usize = 32 << 20;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
 /// HTTP/2 flow-control window of one stream in bytes.
-pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// HTTP/2 flow-control window of one connection in bytes.
-pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// HTTP/2 flow-control window of one connection in bytes: what a client can send that nobody reads.
+pub const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// The largest HTTP/2 frame in bytes.
 pub const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// How long a message may be in pieces.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest header list of a request in bytes.
 pub const HEADERS_BYTES_MAX: u32 = 16 << 10;
@@ -95,6 +98,9 @@ pub const FETCH_RECORDS_MAX: usize = 10_000;
 /// What one batch may inflate to for `FetchRecords`, in bytes.
 pub const INFLATE_BYTES_MAX: usize = 64 << 20;
 
+/// Calls of `FetchRecords` that inflate batches at the same time; others wait.
+pub const INFLATING_MAX: usize = 1;
+
 /// Calls of `ProduceRecords` and `FetchRecords` at a time.
 pub const RECORDS_CALLS_MAX: usize = 128;
 
@@ -152,6 +158,46 @@ pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause that a refusal for lack of room asks for.
 pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// What a broker takes before it does anything, in bytes.
+const MEMORY_BASE: u64 = 64 << 20;
+
+/// How often the bytes of a batch stand in memory until its ack: as received, and once on their way
+/// to each of two followers.
+const IN_FLIGHT_COPIES: u64 = 3;
+
+/// How often the bytes of an answer stand in memory: as read, and as sent.
+const FETCH_COPIES: u64 = 2;
+
+/// How often what a batch inflates to stands in memory: while it grows it is copied.
+const INFLATE_COPIES: usize = 2;
+
+/// What a call takes beside its messages, in bytes: headers, tasks, queues.
+const CALL_BYTES: u64 = 32 << 10;
+
+/// What a fetch stream may hold even when `limits.fetch_bytes` are used up, in bytes: a response of
+/// one small batch.
+const FETCH_STREAM_BYTES: u64 = 128 << 10;
+
+/// What the memory of a broker with this configuration adds up to at most, in bytes, as long as
+/// topics keep the default of `max.message.bytes`. Partitions that it hosts come on top, see
+/// [`MEMORY_PER_REPLICA`].
+#[must_use]
+pub fn memory_bytes_max(config: &Config) -> u64 {
+    let limits = &config.limits;
+    MEMORY_BASE
+        + config.storage.tail_cache.0
+        + IN_FLIGHT_COPIES * limits.in_flight_bytes.0
+        + FETCH_COPIES * limits.fetch_bytes.0
+        + limits.receive_bytes.0
+        + u64::from(limits.connections) * u64::from(CONNECTION_WINDOW_BYTES)
+        + u64::from(limits.calls) * CALL_BYTES
+        + u64::from(limits.fetch_streams) * FETCH_STREAM_BYTES
+        + (INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64
+}
+
+/// What a replica takes, in bytes.
+pub const MEMORY_PER_REPLICA: u64 = 512 << 10;
+
 struct Row {
     name: &'static str,
     value: String,
@@ -185,10 +231,22 @@ fn rows() -> Vec<Row> {
             "smaller responses",
         ),
         keyed(
+            "messages that have not arrived whole, in bytes",
+            limits.receive_bytes.to_string(),
+            "limits.receive_bytes",
+            "`RESOURCE_EXHAUSTED` with a pause",
+        ),
+        keyed(
             "connections of the client listener",
             limits.connections.to_string(),
             "limits.connections",
             "new ones wait in the system's queue",
+        ),
+        keyed(
+            "calls of all clients at a time, streams among them",
+            limits.calls.to_string(),
+            "limits.calls",
+            "`RESOURCE_EXHAUSTED` with a pause",
         ),
         keyed(
             "fetch streams of the broker",
@@ -221,6 +279,7 @@ fn rows() -> Vec<Row> {
         row("HTTP/2 frame", size(FRAME_BYTES_MAX as usize), "the connection is closed"),
         row("headers of a request", size(HEADERS_BYTES_MAX as usize), "the call is refused"),
         row("time to begin the handshake", time(HANDSHAKE_TIMEOUT), "the connection is closed"),
+        row("time for a message to arrive whole", time(MESSAGE_TIMEOUT), "`REQUEST_TIMED_OUT`"),
         row("silence before a keepalive", time(KEEPALIVE_INTERVAL), "a ping is sent"),
         row("answer to a keepalive", time(KEEPALIVE_TIMEOUT), "the connection is closed"),
         row(
@@ -279,6 +338,11 @@ fn rows() -> Vec<Row> {
             "a batch inflated for `FetchRecords`",
             size(INFLATE_BYTES_MAX),
             "`MESSAGE_TOO_LARGE`; `Fetch` still sends it",
+        ),
+        row(
+            "calls of `FetchRecords` that inflate at the same time",
+            INFLATING_MAX.to_string(),
+            "they wait",
         ),
         row(
             "calls of `ProduceRecords` and `FetchRecords` at a time",
@@ -364,6 +428,30 @@ code. What topics, names and clusters may be at most stands with them in `tidelo
         writeln!(page, "| {name} | {value} | {key} | {beyond} |")
             .expect("a string takes all that is written");
     }
+    let size = |bytes: u64| ByteSize(bytes).to_string();
+    write!(
+        page,
+        "
+## Memory
+
+With its limits a broker's memory is bounded: {} for itself, `storage.tail_cache`,
+{IN_FLIGHT_COPIES} x `limits.in_flight_bytes`, {FETCH_COPIES} x `limits.fetch_bytes`,
+`limits.receive_bytes`, the window of {} for each of `limits.connections`, {} for each of
+`limits.calls`, {} for each of `limits.fetch_streams`, {} for what is inflated, and {} for each
+replica. With the defaults and without replicas that is {}, most of it for connections that all
+fill their windows at once; `tidelog_memory_bytes_max` among the metrics is the sum for the
+configuration that holds. Topics that allow larger batches than the default add them for each fetch
+stream.
+",
+        size(MEMORY_BASE),
+        size(CONNECTION_WINDOW_BYTES.into()),
+        size(CALL_BYTES),
+        size(FETCH_STREAM_BYTES),
+        size((INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64),
+        size(MEMORY_PER_REPLICA),
+        size(memory_bytes_max(&Config::default())),
+    )
+    .expect("a string takes all that is written");
     page
 }
 

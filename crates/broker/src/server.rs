@@ -1,5 +1,6 @@
 //! The two gRPC listeners: which services they show, and within which limits.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -12,16 +13,22 @@ use tidelog_proto::v1::log_service_server::LogServiceServer;
 use tidelog_proto::v1::metadata_service_server::MetadataServiceServer;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tower::layer::util::{Identity, Stack};
+use tower::{Layer, Service};
 use tracing::{error, warn};
 
 use crate::controller::ControllerServer;
 use crate::core::Core;
 use crate::environment::{Listener, ListenerName};
 use crate::guard::Guarded;
+use crate::intake::IntakeLayer;
 use crate::limits;
 use crate::services::{Api, SwitchingRaft};
 
@@ -55,7 +62,10 @@ macro_rules! limited {
 }
 
 /// What clients see.
-pub(crate) fn client_router(core: &Arc<Core>, health: &HealthReporter) -> Router {
+pub(crate) fn client_router(
+    core: &Arc<Core>,
+    health: &HealthReporter,
+) -> Router<Stack<IntakeLayer, Identity>> {
     let api = Arc::new(Api::new(Arc::clone(core), ListenerName::Client));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(tidelog_proto::FILE_DESCRIPTOR_SET)
@@ -64,6 +74,7 @@ pub(crate) fn client_router(core: &Arc<Core>, health: &HealthReporter) -> Router
         .expect("the descriptors were generated with the code");
     let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
     builder()
+        .layer(IntakeLayer(Arc::clone(core)))
         .add_service(limited!(LogServiceServer::from_arc(Arc::clone(&api))))
         .add_service(limited!(MetadataServiceServer::from_arc(Arc::clone(&api))))
         .add_service(limited!(GroupServiceServer::from_arc(Arc::clone(&api))))
@@ -86,13 +97,20 @@ pub(crate) fn internal_router(core: &Arc<Core>, raft: SwitchingRaft) -> Router {
 }
 
 /// Serves `router` on `listener` until `stop` completes; then lets what is open end.
-pub(crate) async fn serve(
+pub(crate) async fn serve<L>(
     core: Arc<Core>,
     name: ListenerName,
-    router: Router,
+    router: Router<L>,
     listener: Box<dyn Listener>,
     stop: impl Future<Output = ()>,
-) {
+) where
+    L: Layer<Routes> + Send + 'static,
+    L::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    <L::Service as Service<Request<Body>>>::Future: Send,
+{
     let most = match name {
         ListenerName::Client => core.config.limits.connections as usize,
         ListenerName::Internal | ListenerName::Http => INTERNAL_CONNECTIONS_MAX,

@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
-use crate::{cluster, consume, demo, dump, local, partition, produce, server, tail, topic};
+use crate::{
+    cluster, consume, context, demo, dump, local, partition, produce, server, tail, topic,
+};
 
 /// A partitioned log cluster: server, command line and local cluster
 #[derive(Debug, Parser)]
@@ -31,31 +33,32 @@ pub(crate) struct Cli {
 /// What all commands share.
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
-    /// Brokers to ask first, one or more with commas between them
+    /// Brokers to ask first, with commas between them; else TIDELOG_BOOTSTRAP, the context,
+    /// 127.0.0.1:7071
     #[arg(
         short,
         long,
         global = true,
-        env = "TIDELOG_BOOTSTRAP",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        default_value = "127.0.0.1:7071",
         help_heading = "Global options"
     )]
     pub bootstrap: Vec<String>,
+    /// Cluster to talk to, by the name of `context add`; else TIDELOG_CONTEXT, `context use`
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub context: Option<String>,
     /// Form of results; a table on a terminal, else tab-separated
     #[arg(short, long, global = true, value_name = "FORM", help_heading = "Global options")]
     pub output: Option<Format>,
-    /// How long one request may take
+    /// How long one request may take (10s), and with produce also a record (2m)
     #[arg(
         long,
         global = true,
         value_name = "DURATION",
         value_parser = parse_duration,
-        default_value = "10s",
         help_heading = "Global options"
     )]
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     /// Answer yes to every question
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub yes: bool,
@@ -67,7 +70,16 @@ pub struct Globals {
     pub local: bool,
 }
 
+/// How long one request may take when nobody says.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Globals {
+    /// How long one request may take.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(REQUEST_TIMEOUT)
+    }
+
     /// Where results go, and in which form.
     #[must_use]
     pub fn output(&self) -> Output {
@@ -111,6 +123,9 @@ pub(crate) enum Command {
     /// Look at partitions and move their leaders
     #[command(subcommand)]
     Partition(partition::PartitionCommand),
+    /// Name clusters, and choose the one that commands talk to
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Read files of a data directory, without a broker
     #[command(subcommand)]
     Dump(dump::DumpCommand),
@@ -154,7 +169,7 @@ mod tests {
         let cli = Cli::try_parse_from(cli).unwrap();
         assert_eq!(cli.globals.bootstrap, ["a:1", "b:2"]);
         assert_eq!(cli.globals.output, Some(Format::Json));
-        assert_eq!(cli.globals.timeout, Duration::from_secs(2));
+        assert_eq!(cli.globals.timeout, Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod brokers;
 mod health;
 mod info;
+mod log_level;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ pub(crate) enum ClusterCommand {
     Health(health::HealthArgs),
     /// List the brokers
     Brokers,
+    /// Change what brokers log while they run
+    LogLevel(log_level::LogLevelArgs),
 }
 
 /// Runs one of the commands.
@@ -30,6 +33,7 @@ pub(crate) fn run(globals: &Globals, command: ClusterCommand) -> Result<ExitCode
             ClusterCommand::Info => info::run(globals).await,
             ClusterCommand::Health(args) => health::run(globals, &args).await,
             ClusterCommand::Brokers => brokers::run(globals).await,
+            ClusterCommand::LogLevel(args) => log_level::run(globals, &args).await,
         }
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelog_client::{Client, Error, ErrorCode};
 
 use crate::args::Globals;
+use crate::target::Target;
 use crate::{Failure, chain};
 
 /// The longest time that finding a broker may take: who waits longer has mistyped the address.
@@ -14,13 +15,16 @@ const ANY_BROKER: &str = "any";
 
 /// Connects to the cluster that the command line names.
 pub(crate) async fn connect(globals: &Globals) -> Result<Client, Failure> {
-    Client::builder(&globals.bootstrap)
+    let target = Target::find(globals)?;
+    let within = globals.request_timeout();
+    let mut builder = Client::builder(&target.bootstrap)
         .client_id("tidelog-cli")
-        .connect_timeout(CONNECT_TIMEOUT.min(globals.timeout))
-        .request_timeout(globals.timeout)
-        .connect()
-        .await
-        .map_err(Failure::from)
+        .connect_timeout(CONNECT_TIMEOUT.min(within))
+        .request_timeout(within);
+    if let Some(cluster) = target.cluster {
+        builder = builder.cluster(cluster);
+    }
+    builder.connect().await.map_err(Failure::from)
 }
 
 impl From<Error> for Failure {
@@ -58,6 +62,9 @@ fn next_step(error: &Error) -> Option<String> {
         }
         Error::UnknownPartition { topic, .. } => {
             return Some(format!("look at them: tidelog topic describe {topic}"));
+        }
+        Error::OtherCluster { .. } => {
+            "see which brokers the context names, and why: tidelog context show"
         }
         Error::NotFormed { .. } => "start the brokers that it waits for",
         _ => match error.code()? {

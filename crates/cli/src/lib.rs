@@ -11,6 +11,7 @@ mod cluster;
 mod confirm;
 mod connect;
 mod consume;
+mod context;
 pub mod demo;
 mod dump;
 mod failure;
@@ -18,6 +19,7 @@ mod interrupt;
 pub mod local;
 mod moment;
 mod offsets;
+mod outcomes;
 mod output;
 mod partition;
 mod position;
@@ -26,6 +28,7 @@ mod record;
 mod runtime;
 mod server;
 mod tail;
+mod target;
 mod topic;
 
 use std::io::{self, IsTerminal, Write};
@@ -66,6 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tail(args) => tail::run(globals, args),
         Command::Cluster(command) => cluster::run(globals, command),
         Command::Partition(command) => partition::run(globals, command),
+        Command::Context(command) => context::run(globals, command),
         Command::Dump(command) => dump::run(globals, command),
         Command::Version => version(globals),
         Command::Completion { shell } => completion(shell),

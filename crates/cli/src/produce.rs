@@ -32,7 +32,11 @@ async fn produce(globals: &Globals, args: &ProduceArgs, shape: Shape) -> Result<
     let client = connect(globals).await?;
     // Before anything is read, so that a mistyped name costs no input.
     let partitions = partition_count(&client, &args.topic).await?;
-    let producer = client.producer().compression(args.compression.into()).build().await?;
+    let mut builder = client.producer().compression(args.compression.into());
+    if let Some(within) = globals.timeout {
+        builder = builder.delivery_timeout(within).buffer_timeout(within);
+    }
+    let producer = builder.build().await?;
     let mut interrupt = Interrupt::listen()?;
     let mut sending = Sending::new(producer, args.topic.clone(), partitions, output);
     match (shape, args.tombstone) {

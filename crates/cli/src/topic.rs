@@ -6,7 +6,6 @@ mod create;
 mod delete;
 mod describe;
 mod load;
-mod outcomes;
 mod view;
 
 use std::process::ExitCode;

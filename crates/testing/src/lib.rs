@@ -92,7 +92,6 @@ impl Cluster {
     }
 
     /// A cluster with settings of its own.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -89,6 +89,13 @@ fn limits_of(config: &Config) -> Option<String> {
             super::ByteSize(limits::BATCH_BYTES_MAX as u64)
         ));
     }
+    if limits.receive_bytes.0 < limits::MESSAGE_BYTES_MAX as u64 {
+        return Some(format!(
+            "limits.receive_bytes = {} is smaller than the largest message of {}",
+            limits.receive_bytes,
+            super::ByteSize(limits::MESSAGE_BYTES_MAX as u64)
+        ));
+    }
     None
 }
 

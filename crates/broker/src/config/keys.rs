@@ -109,8 +109,12 @@ keys! {
     "The same for one partition, so that one without a quorum does not use up the whole. Too small: a busy partition is slowed down."
     "limits.fetch_bytes": ByteSize = limits.fetch_bytes in "1MiB" to "64GiB";
     "Batches read for consumers that have not taken them yet. Too small: smaller answers. Too large: memory."
+    "limits.receive_bytes": ByteSize = limits.receive_bytes in "1MiB" to "64GiB";
+    "Messages of clients that have not arrived whole; beyond, they are refused with `RESOURCE_EXHAUSTED`. Too small: large batches are refused while others arrive. Too large: memory."
     "limits.connections": u32 = limits.connections in "16" to "100000";
     "Connections of the client listener; beyond, new ones wait. Too small: clients time out. Too large: memory and file descriptors."
+    "limits.calls": u32 = limits.calls in "16" to "1000000";
+    "Calls of all clients at a time, streams among them; beyond, new ones are refused with `RESOURCE_EXHAUSTED`. Too small: clients are refused. Too large: memory."
     "limits.fetch_streams": u32 = limits.fetch_streams in "1" to "100000";
     "Fetch streams of the broker; beyond, new ones are refused with `RESOURCE_EXHAUSTED`. Too large: memory."
     "raft.heartbeat": Span = raft.heartbeat in "10ms" to "10s";

@@ -76,8 +76,12 @@ pub struct LimitsConfig {
     pub in_flight_bytes_per_partition: ByteSize,
     /// Bytes of batches read for consumers and not yet taken by them.
     pub fetch_bytes: ByteSize,
+    /// Bytes of messages that have not arrived whole.
+    pub receive_bytes: ByteSize,
     /// Connections of the client listener.
     pub connections: u32,
+    /// Calls of the client listener at a time, streams among them.
+    pub calls: u32,
     /// Fetch streams of the broker.
     pub fetch_streams: u32,
 }
@@ -145,6 +149,8 @@ impl Default for Config {
                 in_flight_bytes: ByteSize::mib(64),
                 in_flight_bytes_per_partition: ByteSize::mib(16),
                 fetch_bytes: ByteSize::mib(64),
+                receive_bytes: ByteSize::mib(64),
+                calls: 4096,
                 connections: 1024,
                 fetch_streams: 1024,
             },

@@ -32,7 +32,7 @@ const AT_A_TIME: usize = 64;
 
 /// Keeps the groups of all coordinators that this broker leads, until the node stops.
 pub(crate) async fn keep(core: Arc<Core>, cluster: Arc<Cluster>) {
-    let mut resolved: BTreeMap<GroupId, Arc<Machine>> = BTreeMap::new();
+    let mut resolved: BTreeMap<GroupId, Seen> = BTreeMap::new();
     loop {
         sleep(LOOK_EVERY).await;
         let led = cluster.led_coordinators();
@@ -45,17 +45,26 @@ pub(crate) async fn keep(core: Arc<Core>, cluster: Arc<Cluster>) {
         });
         for (id, seen) in join_all(looks).await {
             match seen {
-                Some(machine) => drop(resolved.insert(id, machine)),
+                Some(seen) => drop(resolved.insert(id, seen)),
                 None => drop(resolved.remove(&id)),
             }
         }
     }
 }
 
-/// Looks at one coordinator; gives the metadata that its groups are known to follow.
-async fn look(core: &Core, led: &Led, seen: Option<Arc<Machine>>) -> Option<Arc<Machine>> {
+/// What a coordinator's groups were last compared with.
+#[derive(Clone)]
+struct Seen {
+    machine: Arc<Machine>,
+    /// Of the coordinator's changes: a member that joined may have brought topics.
+    changes: u64,
+}
+
+/// Looks at one coordinator; gives what its groups are known to follow.
+async fn look(core: &Core, led: &Led, seen: Option<Seen>) -> Option<Seen> {
     let (id, term) = (led.coordinator.id(), led.leadership.term);
     let new = core.sessions.lead(id, term);
+    let changes = *led.coordinator.changes().borrow();
     let groups = led.coordinator.groups();
     let mut commands = overdue(core, id, &groups);
 
@@ -67,7 +76,8 @@ async fn look(core: &Core, led: &Led, seen: Option<Arc<Machine>>) -> Option<Arc<
         return None;
     }
     let machine = led.cluster.machine();
-    let follow = seen.is_none_or(|seen| !Arc::ptr_eq(&seen, &machine));
+    let same = |seen: Seen| Arc::ptr_eq(&seen.machine, &machine) && seen.changes == changes;
+    let follow = !seen.is_some_and(same);
     if follow {
         commands
             .extend(groups.iter().flat_map(|(name, group)| topics_changed(&machine, name, group)));
@@ -81,7 +91,7 @@ async fn look(core: &Core, led: &Led, seen: Option<Arc<Machine>>) -> Option<Arc<
         let proposed = commands.iter().map(|command| propose(&led.coordinator, command));
         all &= join_all(proposed).await.into_iter().all(|done| done);
     }
-    (all || !follow).then_some(machine)
+    (all || !follow).then_some(Seen { machine, changes })
 }
 
 /// Members whose time is over.

@@ -66,7 +66,10 @@ impl LogService for Api {
         &self,
         request: Request<FetchRecordsRequest>,
     ) -> Result<Response<FetchRecordsResponse>, Status> {
-        Ok(Response::new(records::fetch(self, request.into_inner()).await?))
+        let (answer, held) = records::fetch(self, request.into_inner()).await?;
+        let mut answer = Response::new(answer);
+        answer.extensions_mut().insert(held);
+        Ok(answer)
     }
 }
 

@@ -13,7 +13,7 @@ use tidelog_proto::v1::produce_response::Result as Answer;
 use tidelog_proto::v1::{Appended, Error, ProduceRequest, ProduceResponse};
 use tidelog_raft::{PendingAppend, ProposeError};
 use tidelog_types::batch::{self, Info};
-use tidelog_types::{ErrorCode, GroupId};
+use tidelog_types::{ErrorCode, GroupId, TOPIC_NAME_BYTES_MAX};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
@@ -96,7 +96,10 @@ impl ProduceStream {
             let result = Some(answer.map_or_else(Answer::Error, Answer::Appended));
             ProduceResponse { correlation_id: id, result }
         };
-        self.lanes.push(request.topic, request.partition, outcome.boxed());
+        // A name that is too long to be one is remembered by none.
+        let known = request.topic.len() <= TOPIC_NAME_BYTES_MAX;
+        let topic = if known { request.topic } else { String::new() };
+        self.lanes.push(topic, request.partition, outcome.boxed());
     }
 }
 

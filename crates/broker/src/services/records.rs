@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use prost::Message;
 use tidelog_proto::v1::log_service_client::LogServiceClient;
 use tidelog_proto::v1::produce_records_result::Result as Written;
 use tidelog_proto::v1::{
@@ -14,7 +15,7 @@ use tidelog_proto::v1::{
     ProduceRecordsResponse, ProduceRecordsResult, Record, RecordHeader,
 };
 use tidelog_types::batch::{self, Builder, Codec, NewRecord};
-use tidelog_types::{ErrorCode, GroupId, Kind, Timestamp};
+use tidelog_types::{ErrorCode, GroupId, Kind, Offset, Timestamp};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 
@@ -26,10 +27,14 @@ use crate::access::{Operation, Resource};
 use crate::cluster::Cluster;
 use crate::counters::Place;
 use crate::environment::ListenerName;
+use crate::intake::Held;
 use crate::limits;
 
 /// Pause before a leader is looked for again.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What an answer may hold even when the node's budget is used up.
+const RESPONSE_BYTES_LEAST: usize = 64 << 10;
 
 /// How long a fetch may look for a leader.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -215,10 +220,11 @@ fn encode(records: &[&Record], now: Timestamp) -> Result<Bytes, Error> {
 
 // Reading.
 
+/// An answer, and the room that it takes until the client has it.
 pub(super) async fn fetch(
     api: &Api,
     request: FetchRecordsRequest,
-) -> Result<FetchRecordsResponse, Error> {
+) -> Result<(FetchRecordsResponse, Held), Error> {
     let wanted = Wanted::of(&request)?;
     api.allow(Operation::Read, Resource::Topic(&request.topic))?;
     let cluster = api.core.cluster()?;
@@ -227,7 +233,7 @@ pub(super) async fn fetch(
     loop {
         let read = match leader_elsewhere(api, &cluster, group) {
             None => read_here(api, &cluster, group, &request, &wanted).await,
-            Some(leader) => fetch_there(leader, &request, until + wanted.wait).await,
+            Some(leader) => fetch_there(api, leader, &request, until + wanted.wait).await,
         };
         match read {
             Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
@@ -237,17 +243,22 @@ pub(super) async fn fetch(
 }
 
 async fn fetch_there(
+    api: &Api,
     leader: Channel,
     request: &FetchRecordsRequest,
     until: Instant,
-) -> Result<FetchRecordsResponse, Error> {
+) -> Result<(FetchRecordsResponse, Held), Error> {
+    let place = enter(api)?;
     let lost = |message: &str| Error::new(ErrorCode::BrokerNotAvailable, message);
     let mut client = client(leader);
     let call = timeout_at(until, client.fetch_records(request.clone())).await;
     let answer = call.map_err(|_| lost("the leader did not answer in time"))?;
-    answer
+    let answer = answer
         .map(tonic::Response::into_inner)
-        .map_err(|status| Error::from_status(&status).unwrap_or_else(|| lost(status.message())))
+        .map_err(|status| Error::from_status(&status).unwrap_or_else(|| lost(status.message())))?;
+    let bytes = answer.encoded_len();
+    let loan = api.core.fetched.take_some(bytes, bytes);
+    Ok((answer, Held::new((loan, place))))
 }
 
 /// The bounds of a call.
@@ -284,7 +295,7 @@ async fn read_here(
     group: GroupId,
     request: &FetchRecordsRequest,
     wanted: &Wanted,
-) -> Result<FetchRecordsResponse, Error> {
+) -> Result<(FetchRecordsResponse, Held), Error> {
     let partition = serving(api, cluster, group, None)?;
     let view = fresh_view(api, cluster, &partition).await?;
     let spec = request.start.as_ref().and_then(|start| start.spec.as_ref());
@@ -296,39 +307,74 @@ async fn read_here(
     // Nothing in time is no error: the answer is empty.
     let _ = timeout_at(wait, changes.wait_for(|view| view.readable > start)).await;
     // Only now: whoever just waits takes nobody's place.
-    let _place = enter(api)?;
-    let loan = api.core.fetched.take_some(wanted.bytes, limits::FETCH_RESPONSE_BYTES_DEFAULT);
+    let place = enter(api)?;
+    let mut loan = api.core.fetched.take_some(wanted.bytes, RESPONSE_BYTES_LEAST);
     let read = partition.read(start, loan.bytes()).await.map_err(|err| read_error(&err))?;
     let view = *changes.borrow();
-    let mut response = FetchRecordsResponse {
-        records: Vec::new(),
-        next_offset: read.next.to_wire(),
+    let bytes_max = loan.bytes();
+    let next = read.next;
+    let batches = read.batches.len();
+    let inflating = Arc::clone(&api.core.inflating).acquire_owned().await;
+    // On threads of its own: a batch that inflates to much keeps a core busy for longer than the
+    // heartbeats of its groups can wait.
+    let records_max = wanted.records;
+    let decoded = move || {
+        // Work that was begun goes on when its caller goes away, so the place goes with it.
+        let _inflating = inflating;
+        decode(&read.batches, start, records_max, bytes_max)
+    };
+    let decoded = api.core.env.blocking(decoded).await;
+    let decoded = decoded
+        .map_err(|err| Error::new(ErrorCode::UnknownServerError, err.to_string()))?
+        .map_err(|err| Error::new(err.error_code(), err.to_string()))?;
+    let counters = &api.core.counters;
+    counters.fetch_batches.add(batches as u64);
+    counters.fetch_records.add(decoded.records.len() as u64);
+    counters.fetch_bytes.add(decoded.bytes as u64);
+    loan.settle(decoded.bytes);
+    let response = FetchRecordsResponse {
+        records: decoded.records,
+        next_offset: decoded.next.unwrap_or(next).to_wire(),
         high_watermark: view.progress.high_watermark.to_wire(),
         log_start: view.progress.log_start.to_wire(),
     };
-    let mut bytes = 0;
-    for batch in &read.batches {
-        let refused = |err: batch::BatchError| Error::new(err.error_code(), err.to_string());
-        let records = batch::records(batch, limits::INFLATE_BYTES_MAX).map_err(refused)?;
-        for record in records {
-            let record = record.map_err(refused)?;
+    Ok((response, Held::new((loan, place))))
+}
+
+/// What an answer holds.
+#[derive(Default)]
+struct Decoded {
+    records: Vec<FetchedRecord>,
+    bytes: usize,
+    /// The first record that found no room.
+    next: Option<Offset>,
+}
+
+/// The records of `batches` from `start` on, as many as there may be, and at least one.
+fn decode(
+    batches: &[Bytes],
+    start: Offset,
+    records_max: usize,
+    bytes_max: usize,
+) -> Result<Decoded, batch::BatchError> {
+    let mut decoded = Decoded::default();
+    for batch in batches {
+        for record in batch::records(batch, limits::INFLATE_BYTES_MAX)? {
+            let record = record?;
             if record.offset < start {
                 continue;
             }
-            bytes += record_bytes(&record);
-            let full = response.records.len() >= wanted.records || bytes > wanted.bytes;
-            if full && !response.records.is_empty() {
-                response.next_offset = record.offset.to_wire();
-                return Ok(response);
+            let bytes = decoded.bytes + record_bytes(&record);
+            let full = decoded.records.len() >= records_max || bytes > bytes_max;
+            if full && !decoded.records.is_empty() {
+                decoded.next = Some(record.offset);
+                return Ok(decoded);
             }
-            response.records.push(spell_out(record));
+            decoded.bytes = bytes;
+            decoded.records.push(spell_out(record));
         }
     }
-    let counters = &api.core.counters;
-    counters.fetch_batches.add(read.batches.len() as u64);
-    counters.fetch_records.add(response.records.len() as u64);
-    counters.fetch_bytes.add(bytes as u64);
-    Ok(response)
+    Ok(decoded)
 }
 
 fn record_bytes(record: &batch::Record) -> usize {
@@ -337,16 +383,19 @@ fn record_bytes(record: &batch::Record) -> usize {
     length(&record.key) + length(&record.value) + record.headers.iter().map(header).sum::<usize>()
 }
 
+/// The record on its own: a slice of its batch would keep all that the batch inflated to in memory
+/// for as long as the client takes to read the answer.
 fn spell_out(record: batch::Record) -> FetchedRecord {
+    let own = |bytes: Option<Bytes>| bytes.map(|bytes| Bytes::copy_from_slice(&bytes));
     let header = |header: batch::Header| RecordHeader {
         name: header.name.as_str().to_owned(),
-        value: header.value,
+        value: own(header.value),
     };
     FetchedRecord {
         offset: record.offset.to_wire(),
         record: Some(Record {
-            key: record.key,
-            value: record.value,
+            key: own(record.key),
+            value: own(record.value),
             headers: record.headers.into_iter().map(header).collect(),
             time_ms: Some(record.timestamp.0),
         }),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod cluster;
+mod connections;
 mod groups;
 mod life;
 mod limits;

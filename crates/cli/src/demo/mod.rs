@@ -26,6 +26,7 @@ pub use tide::Tide;
 
 use crate::args::Globals;
 use crate::interrupt::Interrupt;
+use crate::target::Target;
 use crate::{Exit, Failure, runtime};
 
 /// The topic of the orders.
@@ -98,7 +99,8 @@ async fn second_process(
     args: &Args,
     dir: &std::path::Path,
 ) -> Result<ExitCode, Failure> {
-    let verdict = story::read_back(&globals.bootstrap, args, dir).await.map_err(failed)?;
+    let verdict =
+        story::read_back(&Target::find(globals)?.bootstrap, args, dir).await.map_err(failed)?;
     println!("{}", serde_json::to_string(&verdict).expect("counts have a form in JSON"));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,9 +8,9 @@ use tidelog_client::{Error, ErrorCode};
 use tidelog_types::TopicName;
 
 use super::args::CreateArgs;
-use super::outcomes::Outcomes;
 use crate::args::Globals;
 use crate::connect::connect;
+use crate::outcomes::Outcomes;
 use crate::{Column, Failure, Page};
 
 /// A topic that is there now.

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::args::DeleteArgs;
 use super::load::describe_with_offsets;
-use super::outcomes::Outcomes;
 use super::view::TopicView;
 use crate::args::Globals;
 use crate::confirm::confirm;
 use crate::connect::connect;
+use crate::outcomes::Outcomes;
 use crate::output::plural;
 use crate::{Column, Failure, Page};
 

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::args::DescribeArgs;
 use super::load::{describe, describe_with_offsets};
-use super::outcomes::Outcomes;
 use super::view::{TOPIC_COLUMNS, TopicView};
 use crate::args::Globals;
 use crate::connect::connect;
+use crate::outcomes::Outcomes;
 use crate::{Failure, Page};
 
 /// Lists all topics.

@@ -201,7 +201,9 @@ impl Admin {
             offset: offset.to_wire(),
         });
         let group_id = calls.group().to_string();
-        let request = v1::SeekGroupRequest { group_id, targets: targets.collect() };
+        // Kept over repeats: a seek whose answer was lost is done once.
+        let seek_id = crate::group::uuid(self.cluster.environment());
+        let request = v1::SeekGroupRequest { group_id, targets: targets.collect(), seek_id };
         let call = |channel| {
             let request = request.clone();
             async move { client(channel).seek_group(request).await }

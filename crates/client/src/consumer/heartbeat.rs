@@ -12,9 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::builder::Config;
 use super::core::Core;
-use crate::environment::Entropy;
+use crate::Error;
 use crate::group::{ANY, CommittedOffset, partition};
-use crate::{Environment, Error};
 
 /// The longest that a heartbeat waits for a change.
 const WAIT_MAX: Duration = Duration::from_secs(3);
@@ -72,7 +71,7 @@ impl Heart {
     pub(super) fn new(core: &Core) -> Self {
         let config = &core.config;
         Self {
-            member_id: uuid(core.cluster.environment()),
+            member_id: crate::group::uuid(core.cluster.environment()),
             subscription: Some(subscription(config, core.cluster.client_id())),
             session_timeout: config.session_timeout,
             revision: 0,
@@ -117,7 +116,8 @@ impl Heart {
             member_id: self.member_id.clone(),
             subscription: self.subscription.clone(),
             revision: self.acknowledging.unwrap_or(self.revision),
-            holdings: self.acknowledging.map(|_| holdings(core, target)),
+            // Always: an acknowledgement that was too late for its revision is repeated so.
+            holdings: self.has_joined().then(|| holdings(core, target)),
             max_wait_ms: millis(max_wait),
         };
         let grace = GRACE_MAX.min(self.session_timeout / 3);
@@ -196,37 +196,4 @@ fn subscription(config: &Config, client_id: &str) -> v1::Subscription {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// A UUID of version 4.
-fn uuid(environment: &Environment) -> String {
-    let random = |entropy: &dyn Entropy| u128::from(entropy.next());
-    let high = random(&*environment.entropy);
-    let bits = high << 64 | random(&*environment.entropy);
-    let bits = bits & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        (bits >> 96) as u32,
-        (bits >> 80) as u16,
-        (bits >> 64) as u16,
-        (bits >> 48) as u16,
-        bits & 0xffff_ffff_ffff,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn member_ids_are_uuids_of_version_4() {
-        for (random, expected) in [
-            (0, "00000000-0000-4000-8000-000000000000"),
-            (u64::MAX, "ffffffff-ffff-4fff-bfff-ffffffffffff"),
-        ] {
-            let entropy = Arc::new(move || random);
-            let environment = Environment { entropy, ..Environment::default() };
-            assert_eq!(uuid(&environment), expected);
-        }
-    }
 }

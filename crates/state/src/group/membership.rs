@@ -49,12 +49,13 @@ impl Group {
             // in exchange.
             step.remove(rival, (!known).then_some(&join.member));
         }
-        step.replace_topics(merged);
+        let resolved = step.replace_topics(merged);
         if let (Some(member), Some(_)) = (step.group.members.get_mut(&join.member), &rival) {
             member.replaced = rival;
         }
         step.reconcile();
-        Ok(step.finish())
+        let moved = step.finish();
+        Ok(resolved || moved)
     }
 
     /// A member gives up what it was asked for and does not list. Tells whether that was anything.
@@ -98,10 +99,8 @@ impl Group {
         topics.check()?;
         let mut resolved = topics.clone();
         resolved.keep_partitions(&self.topics);
-        let before = self.topics.clone();
         let mut step = Step::begin(self, now);
-        step.replace_topics(resolved);
-        let resolved = step.group.topics != before;
+        let resolved = step.replace_topics(resolved);
         step.reconcile();
         let moved = step.finish();
         Ok(resolved || moved)
@@ -164,8 +163,8 @@ impl Group {
 
 impl Step<'_> {
     /// Puts new topics in the place of the old ones. What was held of those that are gone is free at
-    /// once: nobody can read them, so there is nothing to finish.
-    fn replace_topics(&mut self, topics: Topics) {
+    /// once: nobody can read them, so there is nothing to finish. Tells whether they are others.
+    fn replace_topics(&mut self, topics: Topics) -> bool {
         let old = std::mem::replace(&mut self.group.topics, topics);
         let known: BTreeSet<_> = self.group.topics.known.values().map(|(id, _)| *id).collect();
         let gone: BTreeSet<_> = old.known.values().map(|(id, _)| *id).collect();
@@ -178,6 +177,7 @@ impl Step<'_> {
         let names = self.group.topics.known.iter().map(|(name, (id, _))| (*id, name.clone()));
         self.group.names.extend(names);
         self.forget_topics();
+        self.group.topics != old
     }
 
     /// Forgets topics and patterns that nobody subscribes to any more.

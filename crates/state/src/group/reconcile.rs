@@ -80,6 +80,7 @@ impl<'a> Step<'a> {
         self.regranted.insert(member.clone());
         self.regrouped = true;
         if let Some(revocation) = self.group.revocations.get_mut(&partition) {
+            // Granted anew to a holder that does not see it any more.
             revocation.fenced = true;
         }
     }

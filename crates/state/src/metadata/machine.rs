@@ -215,6 +215,9 @@ impl Machine {
     ) -> Reply {
         let (configs, change) = match scope {
             ConfigScope::Cluster => (&mut self.configs, Change::ClusterConfig),
+            ConfigScope::Topic(id) if id.is_internal() => {
+                return Err(super::topics::internal_topic(id));
+            }
             ConfigScope::Topic(id) => {
                 let live = self.topics.get_mut(&id).filter(|t| t.state == TopicState::Live);
                 let topic = live.ok_or_else(|| unknown_topic(id))?;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tidelog_types::{BrokerId, ErrorCode, NodeId, Timestamp, TopicId, TopicName};
+use tidelog_types::{
+    BrokerId, CONSUMER_GROUPS_TOPIC, ErrorCode, NodeId, Timestamp, TopicId, TopicName,
+};
 
 use super::machine::unknown_topic;
 use super::{
@@ -11,9 +13,6 @@ use super::{
     REPLICATION_FACTOR_DEFAULT_MAX, REPLICATION_FACTOR_MAX, Refusal, Reply, TOPICS_MAX, Topic,
     TopicState, place,
 };
-
-/// Ids up to this one are the cluster's own.
-const RESERVED_TOPIC_ID_MAX: u128 = 255;
 
 impl Machine {
     /// Creates the topic of a `CreateTopic` command.
@@ -66,6 +65,9 @@ impl Machine {
 
     /// Deletes a topic; once more is as good.
     pub(super) fn delete_topic(&mut self, id: TopicId, changes: &mut Vec<Change>) -> Reply {
+        if id.is_internal() {
+            return Err(internal_topic(id));
+        }
         let Some(topic) = self.topics.get_mut(&id) else { return Err(unknown_topic(id)) };
         if topic.state == TopicState::Deleting {
             return Ok(Outcome::TopicDeleted);
@@ -102,12 +104,17 @@ impl Machine {
             let message = format!("topic {name} exists with id {other}");
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
         }
+        let internal = id == TopicId::CONSUMER_GROUPS;
+        if internal != (name.as_str() == CONSUMER_GROUPS_TOPIC) {
+            let message = format!("topic {name} with id {id}: one of them is the cluster's own");
+            return Err(Refusal::new(ErrorCode::InvalidTopic, message));
+        }
         match self.topics.get(&id) {
             Some(topic) if topic.name == *name && topic.state == TopicState::Live => {
                 Ok(Some(creation_outcome(topic)))
             }
             Some(_) => Err(invalid_id(id, "is taken")),
-            None if id.0 <= RESERVED_TOPIC_ID_MAX => Err(invalid_id(id, "is reserved")),
+            None if id.is_internal() && !internal => Err(invalid_id(id, "is reserved")),
             None if self.topics.len() >= TOPICS_MAX => {
                 let message = format!("the cluster has {TOPICS_MAX} topics, the most allowed");
                 Err(Refusal::new(ErrorCode::ResourceExhausted, message))
@@ -165,6 +172,12 @@ fn creation_outcome(topic: &Topic) -> Outcome {
             .first()
             .map_or(0, |partition| u32::try_from(partition.replicas.len()).unwrap_or(u32::MAX)),
     }
+}
+
+/// The answer to whoever would delete or configure the cluster's own topics.
+pub(super) fn internal_topic(id: TopicId) -> Refusal {
+    let message = format!("topic id {id} is the cluster's own, it cannot be changed");
+    Refusal::new(ErrorCode::InvalidTopic, message)
 }
 
 fn invalid_id(id: TopicId, problem: &str) -> Refusal {

@@ -348,7 +348,7 @@ fn mangle(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn groups_keep_their_promises() {
     let mut all: Vec<Seen> = Vec::new();
-    for seed in seeds(300) {
+    for seed in seeds(600) {
         let run = catch_unwind(AssertUnwindSafe(|| World::new(seed).run()));
         all.push(run.unwrap_or_else(|_| panic!("failed with SEED={seed}")));
     }

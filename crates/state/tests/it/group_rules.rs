@@ -52,6 +52,7 @@ impl Rules {
         applied: &Applied,
         now: Timestamp,
     ) {
+        check_join(old, new, command, applied);
         check_epochs(old, new);
         self.check_owners(old, new);
         check_target(new);
@@ -255,6 +256,19 @@ impl Rules {
         self.seen.fenced_instances += usize::from(code == Some(ErrorCode::FencedInstanceId));
         self.seen.epochs += usize::from(new.epoch() > old.epoch());
         self.seen.groups_gone += usize::from(applied.changed && *new == Group::default());
+    }
+}
+
+/// Whoever joins is a member and has what it said; whoever was replaced cannot come back.
+fn check_join(old: &Group, new: &Group, command: &Command, applied: &Applied) {
+    let Command::Join { join, topics, .. } = command else { return };
+    let id = join.member.as_str();
+    let fenced = old.member(id).is_none() && old.successor(id).is_some();
+    assert_eq!(applied.reply.is_err(), fenced, "{:?}", applied.reply);
+    if !fenced {
+        let member = new.member(id).unwrap();
+        assert_eq!((&member.instance, &member.subscription), (&join.instance, &join.subscription));
+        assert!(topics.known.keys().all(|name| new.subscribes(name)));
     }
 }
 

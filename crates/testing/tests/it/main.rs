@@ -1,5 +1,7 @@
 //! A cluster of the kit serves, survives a kill, and forgets nothing over a restart.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::Duration;
 
 use tidelog_client::admin::NewTopic;

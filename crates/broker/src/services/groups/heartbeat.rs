@@ -68,7 +68,8 @@ impl Call for HeartbeatRequest {
         }
         if let Some(holdings) = &self.holdings {
             let held = holdings.partitions.iter();
-            acknowledge(led, group, &member, held.map(|p| (p.topic.as_str(), p.partition))).await?;
+            let held = held.map(|p| (p.topic.as_str(), p.partition));
+            acknowledge(led, group, &member, self.revision, held).await?;
         }
         news(api, led, group, &member, self.revision, wait).await
     }
@@ -232,10 +233,14 @@ fn timeout(ms: u32, default: Duration, what: &str) -> Result<Duration, Error> {
 }
 
 /// Frees what was asked back and is not held any more. What changes nothing is not logged.
+///
+/// Only a member that has acted on the newest of its assignment says something about it: one that is
+/// late may have been given back meanwhile what it lists as given up.
 async fn acknowledge<'a>(
     led: &Led,
     group: &GroupName,
     member: &MemberId,
+    revision: u64,
     held: impl Iterator<Item = (&'a str, u32)>,
 ) -> Result<(), Error> {
     let Some(known) = led.coordinator.group(group.as_str()) else { return Ok(()) };
@@ -247,7 +252,7 @@ async fn acknowledge<'a>(
         name.is_some_and(|name| held.contains(&(name.as_str(), partition.0)))
     };
     let given_up = found.holdings.iter().any(|(at, holding)| holding.revoking && !holds(at));
-    if !given_up {
+    if !given_up || revision != found.revision {
         return Ok(());
     }
     let holdings = found.holdings.keys().filter(|at| holds(at)).copied().collect();

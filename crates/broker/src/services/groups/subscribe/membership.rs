@@ -43,7 +43,8 @@ impl Membership {
         Self { api, group, member, subscription, revision: 0, epoch: 0 }
     }
 
-    /// The next sign of life. With `holdings` it acknowledges what was given up.
+    /// The next sign of life. With `holdings`, which is all that is held, it acknowledges what was given
+    /// up.
     pub(super) fn heartbeat(&self, holdings: Option<&BTreeSet<Name>>) -> Heartbeat {
         let partition = |(topic, partition): &Name| TopicPartition {
             topic: topic.clone(),

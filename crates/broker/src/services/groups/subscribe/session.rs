@@ -211,8 +211,7 @@ impl Session {
             self.news.retain(|news| !matches!(news, News::Assignment(_)));
             self.news.push(News::Assignment(SubscribeAssignment { partitions }));
         }
-        let holdings = (!lost.is_empty()).then(|| self.held.keys().cloned().collect());
-        self.membership.heartbeat(holdings.as_ref())
+        self.membership.heartbeat(Some(&self.held.keys().cloned().collect()))
     }
 
     fn take_up(&mut self, name: Name, assigned: &AssignedPartition) {

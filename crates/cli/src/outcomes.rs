@@ -6,24 +6,24 @@ use crate::{Exit, Failure};
 
 /// Counts what became of the items of a command and says what failed.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes {
+pub(crate) struct Outcomes {
     succeeded: usize,
     failed: Vec<Failure>,
 }
 
 impl Outcomes {
     /// Notes that an item is done.
-    pub(super) fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         self.succeeded += 1;
     }
 
     /// Notes that an item failed.
-    pub(super) fn fail(&mut self, failure: Failure) {
+    pub(crate) fn fail(&mut self, failure: Failure) {
         self.failed.push(failure);
     }
 
     /// The end of the command: 0, the failures, or 3 with the failures when something was done.
-    pub(super) fn finish(self) -> Result<ExitCode, Failure> {
+    pub(crate) fn finish(self) -> Result<ExitCode, Failure> {
         let Some(mut failure) = self.failed.into_iter().reduce(Failure::and) else {
             return Ok(ExitCode::SUCCESS);
         };
