@@ -22,6 +22,7 @@ mod freeze;
 mod full_disk;
 mod hostile;
 mod kills;
+mod languages;
 mod log_level;
 mod overload;
 mod patience;
