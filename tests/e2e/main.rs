@@ -13,6 +13,7 @@
 mod audit;
 mod bad_input;
 mod command;
+mod consumers;
 mod context;
 mod demo;
 mod dev;
