@@ -19,6 +19,7 @@ mod config;
 mod environment;
 mod executor;
 mod formation;
+mod latest;
 mod leadership;
 mod link;
 mod membership;
