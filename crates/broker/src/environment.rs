@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use tidelog_log::disk::OsDisk;
+use tidelog_log::disk::{Disk, OsDisk};
 use tidelog_log::flusher::ThreadFlusher;
 use tidelog_raft::{BoxedIo, SystemClock, TcpConnector, ThreadExecutor};
 use tokio::net::TcpListener;
@@ -47,7 +47,7 @@ impl Environment {
             random.hash_one((number, std::time::SystemTime::now(), std::process::id()))
         };
         let node = tidelog_raft::Environment {
-            disk: Arc::new(OsDisk),
+            disk: system_disk()?,
             flusher: Arc::new(ThreadFlusher::new(config.storage.flush_threads as usize)?),
             executor: Arc::new(ThreadExecutor::new(config.storage.read_threads as usize)?),
             clock: Arc::new(SystemClock),
@@ -88,6 +88,18 @@ impl Environment {
         const VARIANT: u128 = 0x3 << 62;
         self.random_u128() & !VERSION & !VARIANT | 0x4 << 76 | 0x2 << 62
     }
+}
+
+#[cfg(not(tidelog_faults))]
+fn system_disk() -> io::Result<Arc<dyn Disk>> {
+    Ok(Arc::new(OsDisk))
+}
+
+#[cfg(tidelog_faults)]
+fn system_disk() -> io::Result<Arc<dyn Disk>> {
+    use crate::faults::{Faults, FaultyDisk};
+    let faults = Arc::new(Faults::from_environment()?);
+    Ok(Arc::new(FaultyDisk::new(Arc::new(OsDisk), faults)))
 }
 
 /// One of a broker's listeners.
@@ -212,7 +224,7 @@ pub trait LogFilter: Send + Sync + fmt::Debug + 'static {
 }
 
 /// Makes `dir` and what is above it.
-pub(crate) fn create_dir_all(disk: &dyn tidelog_log::disk::Disk, dir: &Path) -> io::Result<()> {
+pub(crate) fn create_dir_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let existing = |made: io::Result<()>| match made {
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -234,7 +246,7 @@ mod tests {
 
     #[test]
     fn directory_that_cannot_be_made_is_an_error_and_no_endless_recursion() {
-        let refused = create_dir_all(&tidelog_log::disk::OsDisk, Path::new("/proc/tidelog/data"));
+        let refused = create_dir_all(&OsDisk, Path::new("/proc/tidelog/data"));
         assert!(refused.is_err());
     }
 }

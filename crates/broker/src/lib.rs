@@ -30,6 +30,8 @@ mod counters;
 #[cfg(test)]
 mod docs_test;
 mod environment;
+#[cfg(tidelog_faults)]
+pub mod faults;
 mod formation;
 mod groups;
 mod guard;

@@ -78,4 +78,15 @@ mod tests {
             assert!(parse(filter).is_err(), "{filter}");
         }
     }
+
+    /// Hazard H16: the engine logs a line per message and chunk.
+    #[test]
+    fn engine_stays_quiet_at_every_level_unless_it_is_named() {
+        for level in ["info", "debug", "trace"] {
+            let filter = parse(level).unwrap().to_string();
+            assert!(filter.contains("openraft=warn"), "{level}: {filter}");
+        }
+        let named = parse("info,openraft=debug").unwrap().to_string();
+        assert!(named.contains("openraft=debug") && !named.contains("openraft=warn"), "{named}");
+    }
 }

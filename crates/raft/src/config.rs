@@ -225,3 +225,17 @@ pub(crate) fn engine(name: String, timings: &Timings) -> Arc<openraft::Config> {
         ..openraft::Config::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hazard H2: by the engine's default, votes for two nodes in one term are ordered, so that both
+    /// can lead it, and a leader epoch would name two logs.
+    #[test]
+    fn votes_for_two_nodes_in_one_term_exclude_each_other() {
+        let vote = |term, broker| Vote::new(term, NodeId::new(broker, 1));
+        assert_eq!(vote(1, 1).partial_cmp(&vote(1, 2)), None);
+        assert!(vote(1, 2) < vote(2, 1));
+    }
+}

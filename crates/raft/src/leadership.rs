@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use crate::config::TypeConfig;
+use crate::latest::latest;
 use crate::store::applier::{Applier, Machine};
 use crate::store::machines::Progress;
 
@@ -60,7 +61,7 @@ pub(crate) async fn follow_leadership<M: Machine>(
 ) {
     let mut server = raft.server_metrics();
     loop {
-        let now = look(&raft, &server.borrow_watched().clone(), &progress, me);
+        let now = look(&raft, &latest(&server, Clone::clone), &progress, me);
         let before = *sender.borrow();
         if now != before {
             sender.send_replace(now);
@@ -101,7 +102,7 @@ fn look<M: Machine>(
         ServerState::Follower | ServerState::Shutdown => Role::Follower,
     };
     let heard = || {
-        let acked = raft.metrics().borrow_watched().last_quorum_acked;
+        let acked = latest(&raft.metrics(), |metrics| metrics.last_quorum_acked);
         acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX)
     };
     // A lone voter is its own quorum, and no answer ever moves its clock.

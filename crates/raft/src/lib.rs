@@ -21,6 +21,7 @@ mod coordinator;
 mod environment;
 mod executor;
 mod formation;
+mod latest;
 mod leadership;
 mod link;
 mod membership;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryFutureExt};
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -21,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use crate::config::{TypeConfig, Vote, position};
+use crate::latest::latest;
 use crate::leadership::{Leadership, Role, follow_leadership};
 use crate::link::server::Port;
 use crate::store::applier::{Applier, Machine, as_snapshot};
@@ -108,7 +108,7 @@ impl<M: Machine> Replica<M> {
 
     /// A copy of the engine's metrics: a borrow that is held would block the engine (H6).
     pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
-        self.raft.metrics().borrow_watched().clone()
+        latest(&self.raft.metrics(), Clone::clone)
     }
 
     /// Waits until everything committed before the call is applied here, by ReadIndex.

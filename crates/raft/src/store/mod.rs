@@ -5,4 +5,6 @@ pub(crate) mod entry;
 pub(crate) mod log_store;
 pub(crate) mod machines;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod suite;

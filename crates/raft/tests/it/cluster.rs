@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use tidelog_log::disk::OsDisk;
-use tidelog_log::flusher::ThreadFlusher;
+use tidelog_log::sim::CrashPlan;
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tidelog_raft::{
-    Environment, Introduce, Node, NodeConfig, Partition, PartitionConfig, ProposeError,
-    SystemClock, TcpConnector, ThreadExecutor,
+    Environment, Introduce, Node, NodeConfig, Partition, PartitionConfig, PeerStatus,
+    PendingAppend, ProposeError, SystemClock, ThreadExecutor,
 };
 use tidelog_types::batch::{Builder, Codec, Info, NewRecord};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
@@ -22,8 +22,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::world::{Counting, Valve, World};
+
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The cluster that all nodes belong to.
+pub(crate) const CLUSTER_ID: &str = "test-cluster";
 
 #[derive(Debug)]
 struct Nobody;
@@ -47,13 +52,40 @@ pub(crate) struct Cluster {
     pub(crate) group: GroupId,
     addresses: BTreeMap<NodeId, SocketAddr>,
     pub(crate) running: BTreeMap<NodeId, Running>,
+    pub(crate) worlds: BTreeMap<NodeId, World>,
     config: PartitionConfig,
+    timings: Timings,
+}
+
+/// How soon nodes give up on a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timings {
+    /// As in the product.
+    Usual,
+    /// Not while a test lasts, whatever the leader's followers keep to themselves.
+    Patient,
 }
 
 impl Cluster {
     /// Starts `nodes` nodes with one partition over all of them.
     pub(crate) async fn start(nodes: u32, config: PartitionConfig) -> Self {
         let dir = TempDir::new().unwrap();
+        Self::start_in(nodes, config, dir, World::real, Timings::Usual).await
+    }
+
+    /// Starts `nodes` nodes with one partition over all of them, on simulated disks.
+    pub(crate) async fn simulated(nodes: u32, timings: Timings) -> Self {
+        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
+        Self::start_in(nodes, config, dir, World::simulated, timings).await
+    }
+
+    async fn start_in(
+        nodes: u32,
+        config: PartitionConfig,
+        dir: TempDir,
+        world: impl Fn(&Path) -> World,
+        timings: Timings,
+    ) -> Self {
         let group = GroupId::new(TopicId(0xfeed << 100), PartitionId(0));
         let mut listeners = BTreeMap::new();
         for broker in 1..=nodes {
@@ -62,29 +94,39 @@ impl Cluster {
         }
         let addresses =
             listeners.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
-        let mut cluster = Self { dir, group, addresses, running: BTreeMap::new(), config };
-        for (node, listener) in listeners {
+        let (running, worlds) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { dir, group, addresses, running, worlds, config, timings };
+        // The one that writes the first membership comes last, so that it finds the others.
+        for (node, listener) in listeners.into_iter().rev() {
+            let data = cluster.data(node);
+            cluster.worlds.insert(node, world(&data));
             cluster.run(node, listener, node == NodeId::new(1, 1)).await;
         }
         cluster
     }
 
+    fn data(&self, id: NodeId) -> PathBuf {
+        self.dir.path().join(id.broker.to_string())
+    }
+
     async fn run(&mut self, id: NodeId, listener: TcpListener, initialize: bool) {
-        let data = self.dir.path().join(id.broker.to_string());
-        std::fs::create_dir_all(&data).unwrap();
+        let (data, world) = (self.data(id), &self.worlds[&id]);
         static SEED: AtomicU64 = AtomicU64::new(1);
         let env = Environment {
-            disk: Arc::new(OsDisk),
-            flusher: Arc::new(ThreadFlusher::new(4).unwrap()),
+            disk: Arc::clone(&world.disk),
+            flusher: Arc::clone(&world.valve) as _,
             executor: Arc::new(ThreadExecutor::new(2).unwrap()),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(|| {
                 let n = SEED.fetch_add(1, Ordering::Relaxed);
                 n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             }),
-            connector: Arc::new(TcpConnector),
+            connector: Arc::new(Counting(Arc::clone(&world.open))),
         };
-        let config = NodeConfig::new(id, "test-cluster".to_owned(), data);
+        let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
+        if self.timings == Timings::Patient {
+            (config.election_min, config.election_max) = (PATIENCE, PATIENCE * 2);
+        }
         let node = Node::open(config, env).await.unwrap();
         let service = RaftServiceServer::new(node.service(Arc::new(Nobody)))
             .max_decoding_message_size(64 << 20)
@@ -100,6 +142,14 @@ impl Cluster {
         let addresses = self.addresses.iter().map(|(node, at)| (*node, at.to_string())).collect();
         node.set_addresses(addresses);
         let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
+        if initialize {
+            let mut liveness = node.liveness_changes();
+            let live = |all: &BTreeMap<NodeId, PeerStatus>| {
+                all.values().filter(|status| **status == PeerStatus::Live).count()
+            };
+            let all = liveness.wait_for(|all| live(all) == voters.len() - 1);
+            drop(timeout(PATIENCE, all).await.unwrap().unwrap());
+        }
         let partition =
             node.open_partition(self.group, &voters, self.config, initialize).await.unwrap();
         self.running.insert(id, Running { node, partition, server });
@@ -112,6 +162,14 @@ impl Cluster {
         // The listener must be closed before the others redial.
         let _ = killed.server.await;
         killed.node.abandon().await;
+    }
+
+    /// Cuts a node's power: what its simulated disk has not synced is lost.
+    pub(crate) async fn cut_power(&mut self, id: NodeId) {
+        let world = self.worlds[&id].clone();
+        world.sim.unwrap().crash(CrashPlan::LoseAll);
+        // What was held back meets a disk that is gone, and ends.
+        tokio::join!(self.kill(id), async { world.valve.release() });
     }
 
     /// Starts a killed node on its data.
@@ -143,6 +201,31 @@ impl Cluster {
     fn statuses(&self) -> Vec<String> {
         let of = |running: &Running| format!("{:?}", running.partition.raft_status());
         self.running.values().map(of).collect()
+    }
+
+    /// The replica of one node.
+    pub(crate) fn partition(&self, id: NodeId) -> &Partition {
+        &self.running[&id].partition
+    }
+
+    /// Where a node listens.
+    pub(crate) fn address(&self, id: NodeId) -> String {
+        format!("http://{}", self.addresses[&id])
+    }
+
+    /// The flusher of one node.
+    pub(crate) fn valve(&self, id: NodeId) -> &Valve {
+        &self.worlds[&id].valve
+    }
+
+    /// Queues one record at `leader`, which gets an entry of its own: it waits until it is there.
+    pub(crate) async fn enqueue(&self, leader: NodeId, sequence: i32) -> PendingAppend {
+        let last = |id| self.partition(id).raft_status().last;
+        let (before, batch) = (last(leader), batch(sequence, &[format!("record {sequence}")]));
+        let info = Info::read(&batch).unwrap();
+        let pending = self.partition(leader).enqueue(batch, info).unwrap();
+        until("the entry is in the leader's log", || last(leader) > before).await;
+        pending
     }
 
     /// Appends one batch of `records` records, retrying with the same sequence until it is acked.
@@ -189,6 +272,15 @@ impl Cluster {
     /// Ids of the nodes that run.
     pub(crate) fn ids(&self) -> BTreeSet<NodeId> {
         self.running.keys().copied().collect()
+    }
+}
+
+/// Waits until `check` holds.
+pub(crate) async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -3,4 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod hazards;
+mod late;
 mod partitions;
+mod quorums;
+mod world;

@@ -1,0 +1,33 @@
+//! Whole clusters in one process: real brokers and clients over a simulated network, disk and clock.
+//!
+//! `cd tests/sim && cargo run --release -- --seed N` runs one seed; the same seed gives the same bytes
+//! of trace, whatever the machine does meanwhile. `--seeds A..B` runs many, a process each, because
+//! what dependencies draw from the operating system is seeded once per process.
+
+#[cfg(tokio_unstable)]
+mod cluster;
+#[cfg(tokio_unstable)]
+mod disk;
+#[cfg(tokio_unstable)]
+mod network;
+#[cfg(tokio_unstable)]
+mod range;
+#[cfg(tokio_unstable)]
+mod run;
+#[cfg(tokio_unstable)]
+mod surroundings;
+#[cfg(tokio_unstable)]
+mod trace;
+
+#[cfg(tokio_unstable)]
+fn main() -> std::process::ExitCode {
+    run::main()
+}
+
+#[cfg(not(tokio_unstable))]
+fn main() -> std::process::ExitCode {
+    eprintln!(
+        "the simulation needs its own build flags: run `cd tests/sim && cargo run --release -- --seed 1`"
+    );
+    std::process::ExitCode::from(2)
+}

@@ -1,0 +1,65 @@
+//! What happened, line by line: the proof that a seed repeats itself.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The trace of one run. Clones write to the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trace(Arc<Mutex<String>>);
+
+impl Trace {
+    fn text(&self) -> MutexGuard<'_, String> {
+        // Lines are whole or absent: a panic between two of them spoils nothing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line, behind the simulated time.
+    pub(crate) fn line(&self, what: fmt::Arguments<'_>) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        writeln!(self.text(), "{:>10} {what}", at.as_micros()).expect("a string takes any text");
+    }
+
+    /// All lines.
+    pub(crate) fn take(&self) -> String {
+        std::mem::take(&mut *self.text())
+    }
+
+    /// Writes what the brokers log from now on into the trace: role changes above all.
+    pub(crate) fn take_logs(&self) {
+        const FILTER: &str =
+            "warn,tidelog_broker=info,tidelog_raft=info,tidelog_log=info,tidelog_client=info";
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(FILTER)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(self.clone());
+        logs.init();
+    }
+}
+
+impl<'a> MakeWriter<'a> for Trace {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine(self.clone())
+    }
+}
+
+/// One line of the log on its way into the trace.
+#[derive(Debug)]
+pub(crate) struct LogLine(Trace);
+
+impl io::Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        self.0.line(format_args!("log {}", text.trim_end()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
