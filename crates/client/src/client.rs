@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::settings::{millis, refuse};
-use crate::{Admin, ConsumerBuilder, Environment, Error, ProducerBuilder, ReaderBuilder};
+use crate::{
+    Admin, BatchHandler, ConsumerBuilder, Environment, Error, Handler, IntoTopicName,
+    ProducerBuilder, ReaderBuilder, RunnerBuilder,
+};
 
 /// Connections to a cluster and what is known about it. Cheap to clone; all clones share both.
 #[derive(Clone, Debug)]
@@ -38,6 +41,30 @@ impl Client {
     /// A builder of a consumer, a member of `group`.
     pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.cluster), group.into())
+    }
+
+    /// A builder of a runner, which calls `handler` for each record of `topics` as a member of `group`.
+    pub fn run<T: IntoTopicName>(
+        &self,
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+        handler: impl Handler,
+    ) -> RunnerBuilder {
+        RunnerBuilder::records(self, group.into(), topics, handler)
+    }
+
+    /// A builder of a runner, which calls `handler` for several records of a partition at a time.
+    pub fn run_batches<T: IntoTopicName>(
+        &self,
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+        handler: impl BatchHandler,
+    ) -> RunnerBuilder {
+        RunnerBuilder::batches(self, group.into(), topics, handler)
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        self.cluster.environment()
     }
 
     /// A builder of a reader.

@@ -5,6 +5,7 @@
 //! - [`Producer`]: batches records and writes them exactly once and in order. An acknowledgement means
 //!   that the record is on disk at a quorum.
 //! - [`Consumer`]: reads as a member of a group, which shares partitions and remembers how far they are.
+//! - [`Runner`]: a consumer that calls a handler, retries, and puts aside what cannot be handled.
 //! - [`Reader`]: reads partitions from a given position, without a consumer group.
 //! - [`Admin`]: creates, describes and deletes topics, moves groups, and looks into the cluster.
 //!
@@ -38,6 +39,7 @@ mod fetch;
 mod group;
 mod producer;
 mod reader;
+mod runner;
 mod settings;
 
 pub use admin::Admin;
@@ -56,6 +58,11 @@ pub use producer::{
     Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError, murmur2,
 };
 pub use reader::{Position, ReadError, ReadPosition, ReadRecord, Reader, ReaderBuilder, Until};
+pub use runner::{
+    BatchHandler, DEAD_LETTER_ATTEMPTS, DEAD_LETTER_ERROR, DEAD_LETTER_FIRST_FAILURE,
+    DEAD_LETTER_OFFSET, DEAD_LETTER_PARTITION, DEAD_LETTER_TOPIC, DeadLetters, Handler,
+    HandlerError, HandlerErrorKind, Retry, RunError, Runner, RunnerBuilder, RunnerStats,
+};
 
 pub use tidelog_types::batch::{Header, HeaderName};
 pub use tidelog_types::{

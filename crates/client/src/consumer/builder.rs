@@ -214,7 +214,16 @@ impl ConsumerBuilder {
         Ok(())
     }
 
-    fn check(&self) -> Result<StartPolicy, Error> {
+    /// How long a listener may wait for work in progress when partitions are revoked.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.config.rebalance_timeout / 2
+    }
+
+    /// Checks the settings; gives the start policy.
+    pub(crate) fn check(&self) -> Result<StartPolicy, Error> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         if self.config.topics.is_empty() && self.config.pattern.is_none() {
             return Err(refuse("topics", "", "name a topic, or give a pattern"));
         }
@@ -246,12 +255,9 @@ impl ConsumerBuilder {
     /// [`Error::Setting`] when a setting is missing or refused. What is wrong with the group is told by
     /// [`Consumer::recv`].
     pub async fn build(self) -> Result<Consumer, Error> {
-        let start = self.check();
-        let Self { cluster, group, config, listener, refused, .. } = self;
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        let config = Config { start: start?, ..config };
+        let start = self.check()?;
+        let Self { cluster, group, config, listener, .. } = self;
+        let config = Config { start, ..config };
         let calls = Calls::new(Arc::clone(&cluster), group_name(&group)?);
         let (events_to, events) = mpsc::unbounded_channel();
         let core = Arc::new(Core::new(cluster, config, calls, listener, events_to));

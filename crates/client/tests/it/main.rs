@@ -10,3 +10,4 @@ mod measure;
 mod producer;
 mod random;
 mod reader;
+mod runner;
