@@ -21,6 +21,7 @@ mod disks;
 mod formation;
 mod freeze;
 mod full_disk;
+mod groups;
 mod hostile;
 mod kills;
 mod languages;

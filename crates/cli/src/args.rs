@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
 use crate::{
-    cluster, consume, context, demo, dump, local, partition, produce, server, tail, topic,
+    cluster, consume, context, demo, dump, group, local, partition, produce, server, tail, topic,
 };
 
 /// A partitioned log cluster: server, command line and local cluster
@@ -117,6 +117,9 @@ pub(crate) enum Command {
     Consume(consume::ConsumeArgs),
     /// Print the last records of a topic, then new ones as they come
     Tail(tail::TailArgs),
+    /// Look at consumer groups, move and delete them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Look at the cluster and its brokers
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),

@@ -74,6 +74,9 @@ fn next_step(error: &Error) -> Option<String> {
             | ErrorCode::NotLeader
             | ErrorCode::LeaderNotAvailable
             | ErrorCode::BrokerNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
             | ErrorCode::RequestTimedOut
             | ErrorCode::OffsetNotAvailable => "look at `tidelog cluster health`, then try again",
             ErrorCode::MessageTooLarge => {
@@ -83,6 +86,14 @@ fn next_step(error: &Error) -> Option<String> {
                 "look at the broker's log and disk"
             }
             ErrorCode::OffsetOutOfRange => "read from where records begin: --from start",
+            ErrorCode::GroupIdNotFound => "see which groups there are: tidelog group list",
+            ErrorCode::NonEmptyGroup => {
+                "stop its members first; see who they are: tidelog group describe GROUP"
+            }
+            ErrorCode::GroupSubscribedToTopic => {
+                "stop the members that subscribe to it; see them: tidelog group describe GROUP"
+            }
+            ErrorCode::FencedInstanceId => "give each consumer an instance id of its own",
             ErrorCode::ResourceExhausted => "try again in a moment",
             _ => return None,
         },

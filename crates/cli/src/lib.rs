@@ -15,6 +15,7 @@ mod context;
 pub mod demo;
 mod dump;
 mod failure;
+mod group;
 mod interrupt;
 pub mod local;
 mod moment;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Produce(args) => produce::run(globals, args),
         Command::Consume(args) => consume::run(globals, args),
         Command::Tail(args) => tail::run(globals, args),
+        Command::Group(command) => group::run(globals, command),
         Command::Cluster(command) => cluster::run(globals, command),
         Command::Partition(command) => partition::run(globals, command),
         Command::Context(command) => context::run(globals, command),

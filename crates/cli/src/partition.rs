@@ -7,7 +7,7 @@ mod transfer;
 
 use std::process::ExitCode;
 
-pub(crate) use args::PartitionCommand;
+pub(crate) use args::{PartitionCommand, topic_partition};
 
 use crate::Failure;
 use crate::args::Globals;

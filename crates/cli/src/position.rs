@@ -1,4 +1,4 @@
-//! Where reading begins and ends: `--from` and `--until`.
+//! Where reading begins and ends: `--from`, `--until` and `--to`.
 
 use std::str::FromStr;
 
@@ -28,6 +28,19 @@ pub(crate) enum Until {
     End,
     /// At an offset.
     Offset(Offset),
+    /// At the first record that is as new as a time.
+    Time(Moment),
+}
+
+/// Where a group goes on in each partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// At the first record that is retained.
+    Start,
+    /// Behind the last record.
+    End,
+    /// At an offset as it was written: it may be negative, and is refused then.
+    Offset(i64),
     /// At the first record that is as new as a time.
     Time(Moment),
 }
@@ -64,6 +77,25 @@ impl FromStr for Until {
             "end" => Ok(Self::End),
             _ => offset(text).map(Self::Offset).ok_or_else(|| {
                 format!("{text:?} is no position: write end, an offset, @TIME or @-1h")
+            }),
+        }
+    }
+}
+
+impl FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(moment) = text.strip_prefix('@') {
+            return moment.parse().map(Self::Time).map_err(display);
+        }
+        let number =
+            || is_number(text.strip_prefix('-').unwrap_or(text)).then(|| text.parse().ok());
+        match text {
+            "start" => Ok(Self::Start),
+            "end" => Ok(Self::End),
+            _ => number().flatten().map(Self::Offset).ok_or_else(|| {
+                format!("{text:?} is no position: write start, end, an offset, @TIME or @-1h")
             }),
         }
     }
@@ -115,10 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn places_to_go_on_are_read() {
+        let cases = [
+            ("start", To::Start),
+            ("end", To::End),
+            ("41", To::Offset(41)),
+            ("-5", To::Offset(-5)),
+            ("@-1h", To::Time("-1h".parse().unwrap())),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_position_is_refused() {
         for text in ["", "begin", "-", "-x", "+1", "1.5", "@", "@x", "9223372036854775808", "--5"] {
             assert!(text.parse::<From>().is_err(), "{text}");
             assert!(text.parse::<Until>().is_err(), "{text}");
+            assert!(text.parse::<To>().is_err(), "{text}");
         }
         assert!("start".parse::<Until>().is_err());
     }

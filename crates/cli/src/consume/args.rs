@@ -10,11 +10,23 @@ use crate::record::Template;
 #[derive(Args, Debug)]
 #[command(after_help = "Positions count in each partition: -5 is the last five records of each, \
                         @-1h the records of the last hour. Without --until, new records are printed \
-                        as they come, until Ctrl-C or -n.")]
+                        as they come, until Ctrl-C or -n.\n\n\
+                        With -g the partitions are shared with the other members of the group, and \
+                        what was printed is committed: every 5 seconds and at the end, on SIGTERM \
+                        and Ctrl-C too. The group goes on where it is; --from (start, end, @TIME) \
+                        holds only for partitions that it has committed nothing for. --until then \
+                        waits until the whole group is there.")]
 pub(crate) struct ConsumeArgs {
     /// Names of topics
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<TopicName>,
+    /// Read as a member of this group, and commit what was printed
+    #[arg(short, long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// With -g: be the static member of this id. It keeps its partitions when it stops, for whoever
+    /// comes under the same id within the session timeout of 10 s
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
     /// Where to begin: start, end, an offset, -N, @TIME or @-1h
     #[arg(long, value_name = "POSITION", default_value = "start", allow_hyphen_values = true)]
     pub(crate) from: From,

@@ -38,7 +38,10 @@ pub(super) async fn reader(
 }
 
 /// The partitions to read: those that were named, or all.
-async fn partitions(client: &Client, args: &ConsumeArgs) -> Result<Vec<TopicPartition>, Failure> {
+pub(super) async fn partitions(
+    client: &Client,
+    args: &ConsumeArgs,
+) -> Result<Vec<TopicPartition>, Failure> {
     let mut all = Vec::new();
     for topic in &args.topics {
         let count = partition_count(client, topic).await?;
@@ -82,7 +85,7 @@ async fn starts(
 }
 
 /// The first offsets that are as new as `moment`, which lies in the past.
-async fn ends(
+pub(super) async fn ends(
     client: &Client,
     moment: &Moment,
     partitions: &[TopicPartition],
@@ -99,6 +102,7 @@ async fn ends(
     Ok(partitions.iter().cloned().zip(ends).collect())
 }
 
-fn resolve(moment: &Moment, zone: Zone) -> Result<Timestamp, Failure> {
+/// The time that is meant.
+pub(super) fn resolve(moment: &Moment, zone: Zone) -> Result<Timestamp, Failure> {
     moment.resolve(now(), zone).map_err(|error| Failure::usage(error.to_string()))
 }

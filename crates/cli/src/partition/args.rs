@@ -47,7 +47,8 @@ pub(crate) struct RaftArgs {
     pub(crate) partition: TopicPartition,
 }
 
-fn topic_partition(text: &str) -> Result<TopicPartition, String> {
+/// Reads a partition as `orders/0`.
+pub(crate) fn topic_partition(text: &str) -> Result<TopicPartition, String> {
     let (topic, partition) = text
         .rsplit_once('/')
         .ok_or_else(|| format!("{text:?} is no partition: write TOPIC/NUMBER, as orders/0"))?;

@@ -1,0 +1,33 @@
+//! `tidelog group`: looks at consumer groups, moves and deletes them.
+
+mod args;
+mod delete;
+mod delete_offsets;
+mod describe;
+mod lag;
+mod list;
+mod name;
+mod seek;
+mod view;
+
+use std::process::ExitCode;
+
+pub(crate) use args::GroupCommand;
+pub(crate) use name::{group_name, instance_id};
+
+use crate::Failure;
+use crate::args::Globals;
+use crate::runtime::block_on;
+
+/// Runs one of the commands.
+pub(crate) fn run(globals: &Globals, command: GroupCommand) -> Result<ExitCode, Failure> {
+    block_on(async {
+        match command {
+            GroupCommand::List => list::run(globals).await,
+            GroupCommand::Describe(args) => describe::run(globals, &args).await,
+            GroupCommand::Seek(args) => seek::run(globals, &args).await,
+            GroupCommand::Delete(args) => delete::run(globals, &args).await,
+            GroupCommand::DeleteOffsets(args) => delete_offsets::run(globals, &args).await,
+        }
+    })
+}
