@@ -22,6 +22,7 @@ mod formation;
 mod freeze;
 mod full_disk;
 mod groups;
+mod handlers;
 mod hostile;
 mod kills;
 mod languages;
