@@ -59,9 +59,10 @@ impl Replica {
         }
     }
 
-    /// Whether it found damage and takes no part in its group.
-    pub(crate) fn is_out(&self) -> bool {
-        matches!(self.state, ReplicaState::Out(_))
+    /// Whether it takes no part in its group: it found damage, or its engine stopped over a disk that
+    /// failed.
+    pub(crate) fn is_out_of_service(&self) -> bool {
+        self.raft_status().is_none_or(|status| status.stopped.is_some())
     }
 
     /// Who leads, as it changes; `None` once the replica stepped out.

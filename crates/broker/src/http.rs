@@ -128,7 +128,7 @@ fn metrics(core: &Core) -> String {
         page.gauge("groups", "Raft groups that are open here.", stats.groups as u64);
         let replicas = cluster.hosted.all();
         let led = replicas.iter().filter(|replica| replica.leads()).count();
-        let out = replicas.iter().filter(|replica| replica.is_out()).count();
+        let out = replicas.iter().filter(|replica| replica.is_out_of_service()).count();
         let bytes: u64 = replicas.iter().map(|replica| replica.log_bytes()).sum();
         page.gauge("replicas", "Replicas that this broker hosts.", replicas.len() as u64);
         page.gauge("partitions_led", "Partitions that this broker leads.", led as u64);

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
 use crate::{
-    cluster, consume, context, demo, dump, group, local, partition, produce, server, tail, topic,
+    bench, cluster, consume, context, demo, dump, group, local, partition, produce, server, tail, topic,
 };
 
 /// A partitioned log cluster: server, command line and local cluster
@@ -108,6 +108,9 @@ pub(crate) enum Command {
     Dev(local::DevArgs),
     /// Kill brokers under load and show that nothing is lost
     Demo(demo::Args),
+    /// Measure how fast a cluster is
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Create, list, describe, configure and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),

@@ -7,6 +7,7 @@ pub mod args;
 #[cfg(test)]
 mod arrows;
 pub mod audit;
+mod bench;
 mod cluster;
 mod confirm;
 mod connect;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Server(args) => server::run(&args),
         Command::Dev(args) => local::dev(args),
         Command::Demo(args) => demo::run(globals, args),
+        Command::Bench(command) => bench::run(globals, command),
         Command::Topic(command) => topic::run(globals, command),
         Command::Produce(args) => produce::run(globals, args),
         Command::Consume(args) => consume::run(globals, args),

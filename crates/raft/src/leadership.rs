@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::{Instant as _, Raft, ServerState};
 use tidelog_types::{GroupId, NodeId, Term};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::config::TypeConfig;
 use crate::latest::latest;
@@ -80,6 +81,11 @@ pub(crate) async fn follow_leadership<M: Machine>(
             // The quorum's answer shows in the metrics without an event of its own.
             () = sleep(if now.ready { QUORUM_CHECK } else { READY_CHECK }), if leads => {}
         }
+    }
+    if let Err(fatal) = latest(&raft.metrics(), |metrics| metrics.running_state.clone())
+        && !matches!(fatal, Fatal::Stopped)
+    {
+        error!(%group, err = %fatal, "replica stopped: it takes no part in its group any more");
     }
     sender.send_modify(|now| {
         now.role = Role::Follower;
