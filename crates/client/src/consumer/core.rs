@@ -144,6 +144,7 @@ impl Core {
             }
             reading.end();
         }
+        self.credit.divide(self.config.buffer_bytes, state.held.len());
     }
 
     /// Holds nothing, and is no member; gives what was held.

@@ -243,8 +243,10 @@ async fn auto_commit(core: Arc<Core>) {
 /// The deadline, when no record was marked for so long though some wait for it.
 fn overdue(core: &Core) -> Option<Duration> {
     let deadline = core.config.processing_deadline?;
-    let waiting = core.held().iter().filter_map(|reading| reading.waiting_since()).max()?;
-    (waiting.elapsed() > deadline).then_some(deadline)
+    let held = core.held();
+    let progress = held.iter().map(|reading| reading.progress()).max()?;
+    let waiting = held.iter().any(|reading| reading.is_waiting());
+    (waiting && progress.elapsed() > deadline).then_some(deadline)
 }
 
 fn every(period: Duration) -> Interval {

@@ -64,7 +64,7 @@ struct State {
     /// Whether reading goes on after the last error.
     retry: bool,
     fetcher: Option<AbortHandle>,
-    /// When a record was handed out or marked last.
+    /// When a record was marked last, or handed out while none waited for its mark.
     progress: Instant,
 }
 
@@ -201,10 +201,15 @@ impl Reading {
         state.committed = state.committed.max(Some(offset));
     }
 
-    /// Since when records wait for their mark.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    /// Whether records wait for their mark.
+    pub(super) fn is_waiting(&self) -> bool {
         let state = locked(&self.state);
-        (state.phase == Phase::Reading && !state.marks.is_done()).then_some(state.progress)
+        state.phase == Phase::Reading && !state.marks.is_done()
+    }
+
+    /// When a record was marked last, or handed out while none waited for its mark.
+    pub(super) fn progress(&self) -> Instant {
+        locked(&self.state).progress
     }
 
     pub(super) fn position(&self) -> ReadPosition {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidelog_client::{Position, Record, TopicName, Until};
+use tidelog_client::{Position, Record, StartPolicy, TopicName, Until};
 
 use crate::fake::Cluster;
 
@@ -44,6 +44,17 @@ async fn measure_records_per_second() {
     }
     assert_eq!(count, RECORDS);
     report("read", RECORDS, began);
+    let began = Instant::now();
+    let consumer = client.consumer("g").topics(["t"]).start(StartPolicy::Earliest);
+    let mut consumer = consumer.build().await.unwrap();
+    let mut count = 0;
+    while count < RECORDS {
+        let records = consumer.recv_batch(1_000, Duration::from_secs(60)).await.unwrap().unwrap();
+        records.iter().for_each(|record| consumer.mark(record));
+        count += records.len();
+    }
+    consumer.close().await.unwrap();
+    report("consumed and marked", RECORDS, began);
 }
 
 fn report(what: &str, records: usize, began: Instant) {

@@ -327,10 +327,11 @@ async fn a_revoked_partition_is_given_up_when_its_calls_are_done() {
     let freed =
         cluster.world.wait(|state| state.groups[GROUP].position("grant orders/1 to 1").is_some());
     timeout(PATIENCE, freed).await.unwrap();
-    let mut state = cluster.world.state();
-    let end = state.partition(TOPIC, 1).unwrap().next_offset as i64;
-    assert_eq!(state.group(GROUP).committed(TOPIC, 1), Some(end));
-    drop(state);
+    {
+        let mut state = cluster.world.state();
+        let end = state.partition(TOPIC, 1).unwrap().next_offset as i64;
+        assert_eq!(state.group(GROUP).committed(TOPIC, 1), Some(end));
+    }
     let records = other.recv_batch(1, Duration::from_millis(50)).await.unwrap().unwrap();
     assert!(records.is_empty());
     runner.stop().await.unwrap();
