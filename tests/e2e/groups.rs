@@ -163,6 +163,9 @@ async fn two_members_share_partitions_and_lose_nothing() {
         first.lines().len() + second.lines().len() >= written.len()
     })
     .await;
+    // A third that only waits until the group is at the end: the others have done all of it.
+    let end = format!("consume {TOPIC} -g {GROUP} --until end");
+    assert_eq!(shell.run(&end).succeeded().stdout, "");
     let (first, second) = (first.stop(Signal::TERM), second.stop(Signal::TERM));
     assert!(first.len() >= 200 && !second.is_empty(), "{} {}", first.len(), second.len());
     // While nothing dies, nothing comes twice either.

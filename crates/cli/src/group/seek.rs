@@ -15,9 +15,10 @@ use crate::confirm::confirm;
 use crate::connect::connect;
 use crate::moment::{Zone, now};
 use crate::outcomes::Outcomes;
+use crate::output::plural;
 use crate::position::To;
 use crate::topic::{or_dash, partition_count, unknown_partition};
-use crate::{Column, Exit, Failure, Page};
+use crate::{Column, Failure, Page};
 
 /// What to say when something is wrong before anything was changed.
 const UNMOVED: &str = "nothing was moved";
@@ -149,9 +150,9 @@ fn plan(sought: PerItem<TopicPartition, Sought>) -> Result<Vec<(TopicPartition, 
     }
     let Some(error) = first else { return Ok(plan) };
     let out_of_range = error.code() == Some(ErrorCode::OffsetOutOfRange);
-    let failure = Failure::from(error).exit(Exit::Failed).at(|message| match failed {
+    let failure = Failure::from(error).at(|message| match failed {
         1 => message.to_owned(),
-        failed => format!("{message}, and {} more partitions", failed - 1),
+        failed => format!("{message}, and {}", plural(failed - 1, "more partition")),
     });
     Err(failure.next_step(match out_of_range {
         true => format!("{UNMOVED}: use --to end, or name other partitions with --topic"),
