@@ -216,7 +216,7 @@ impl Source {
             let delivery = loop {
                 tokio::select! {
                     biased;
-                    delivery = self.producer.enqueue(record.clone()) => break delivery?,
+                    delivery = self.producer.enqueue(record.clone()) => break delivery.map_err(failed)?,
                     Some(acked) = acks.next() => note(&mut latencies, acked)?,
                 }
             };
@@ -241,7 +241,11 @@ impl Source {
 type Acked = (Instant, Result<tidelog_client::RecordMetadata, tidelog_client::ProduceError>);
 
 fn note(latencies: &mut Histogram<u64>, (from, acked): Acked) -> Result<(), Failure> {
-    acked?;
+    acked.map_err(failed)?;
     latencies.saturating_record(from.elapsed().as_micros() as u64);
     Ok(())
+}
+
+fn failed(err: tidelog_client::ProduceError) -> Failure {
+    Failure::new(format!("a record was not written: {}", crate::chain(&err)))
 }
