@@ -90,8 +90,10 @@ fn is_settled(group: &GroupFacts, members: usize, partitions: u32) -> bool {
     group.members.len() == members && held == partitions as usize && revoking == 0
 }
 
-/// Who holds what under which epochs.
-fn holdings(group: &GroupFacts) -> BTreeMap<String, (u32, BTreeSet<(u32, u32)>)> {
+/// The epoch of each member, and what it holds under which grants.
+type HeldBy = BTreeMap<String, (u32, BTreeSet<(u32, u32)>)>;
+
+fn holdings(group: &GroupFacts) -> HeldBy {
     let member = |member: &tidelog_client::admin::MemberFacts| {
         let held = member.holdings.iter();
         let held = held.map(|held| (held.partition.partition.0, held.granted_epoch)).collect();
@@ -195,11 +197,10 @@ async fn a_large_group_settles_with_the_fewest_moves() {
     );
     let quota = PARTITIONS as usize / (MEMBERS + 1);
     let owed: usize = before.values().map(|(_, held)| held.len().saturating_sub(quota)).sum();
-    let owner =
-        |holdings: &BTreeMap<String, (u32, BTreeSet<(u32, u32)>)>| -> BTreeMap<u32, String> {
-            let pairs = holdings.iter();
-            pairs.flat_map(|(id, (_, held))| held.iter().map(|(p, _)| (*p, id.clone()))).collect()
-        };
+    let owner = |holdings: &HeldBy| -> BTreeMap<u32, String> {
+        let pairs = holdings.iter();
+        pairs.flat_map(|(id, (_, held))| held.iter().map(|(p, _)| (*p, id.clone()))).collect()
+    };
     let (old, new) = (owner(&before), owner(&after));
     let moves = old.iter().filter(|(partition, id)| new[partition] != **id).count();
     assert_eq!(moves, owed, "a member gives up what is above its quota, and no more");

@@ -79,9 +79,9 @@ async fn one_percent_of_poison_goes_aside_and_keys_keep_their_order() {
     let stats = within("the runner stops", runner.stop()).await.unwrap();
     assert_eq!((stats.handled, stats.dead_lettered), (9_900, 100));
 
-    let handled = handled.lock().unwrap();
+    let handled = std::mem::take(&mut *handled.lock().unwrap());
     assert_eq!(handled.values().map(Vec::len).sum::<usize>(), 9_900);
-    for (key, numbers) in handled.iter() {
+    for (key, numbers) in &handled {
         assert!(numbers.is_sorted_by(|a, b| a < b), "order of {key:?}");
     }
     let letters = read_all(&client, "payments.dlq").await;

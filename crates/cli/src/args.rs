@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
 use crate::{
-    bench, cluster, consume, context, demo, dump, group, local, partition, produce, server, tail, topic,
+    bench, cluster, consume, context, demo, dump, group, local, partition, produce, server, tail,
+    topic,
 };
 
 /// A partitioned log cluster: server, command line and local cluster

@@ -3,12 +3,16 @@
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
 use tidelog_state::metadata::Refusal;
-use tidelog_types::NodeId;
+use tidelog_types::{ErrorCode, NodeId};
 
 use crate::clock::Clock;
 use crate::config::{Outcome, Proposal};
 use crate::replica::{Refused, Replica};
 use crate::store::applier::Machine;
+
+/// The largest command. The log refuses an entry that is too large, and an engine whose log refuses an
+/// entry stops; so it is refused before anybody has seen it.
+const COMMAND_BYTES_MAX: usize = 8 << 20;
 
 /// Why a command had no effect, or what is not known of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +39,11 @@ pub(crate) async fn propose<M: Machine>(
     clock: &dyn Clock,
     body: Bytes,
 ) -> Result<Outcome, CommandError> {
+    if body.len() > COMMAND_BYTES_MAX {
+        let message =
+            format!("the change has {} bytes, at most {COMMAND_BYTES_MAX} are allowed", body.len());
+        return Err(Refusal { code: ErrorCode::MessageTooLarge, message }.into());
+    }
     let proposal = Proposal::Command { append_time: clock.now(), body };
     match replica.raft.client_write(proposal).await {
         Ok(written) => Ok(written.data),

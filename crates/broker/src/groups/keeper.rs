@@ -21,6 +21,10 @@ use crate::core::Core;
 /// are taken up later.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// A sleep so much longer than it should be: this process was stopped or starved, and has not read what
+/// members sent it.
+const STOOD_STILL: Duration = Duration::from_millis(900);
+
 /// How long a proposal may take before the next look proposes it again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,7 +38,11 @@ const AT_A_TIME: usize = 64;
 pub(crate) async fn keep(core: Arc<Core>, cluster: Arc<Cluster>) {
     let mut resolved: BTreeMap<GroupId, Seen> = BTreeMap::new();
     loop {
+        let slept = Instant::now();
         sleep(LOOK_EVERY).await;
+        if slept.elapsed() > STOOD_STILL {
+            core.sessions.begin_anew();
+        }
         let led = cluster.led_coordinators();
         let is_led = |id: &GroupId| led.iter().any(|led| led.coordinator.id() == *id);
         core.sessions.keep(is_led);
@@ -70,10 +78,11 @@ async fn look(core: &Core, led: &Led, seen: Option<Seen>) -> Option<Seen> {
 
     // A broker that was away may know less of the topics than the groups do: what it does not know must
     // not look deleted.
-    if (new || seen.is_none())
-        && led.cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await.is_err()
-    {
-        return None;
+    if new || seen.is_none() || !core.sessions.has_caught_up(id, term) {
+        if led.cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await.is_err() {
+            return None;
+        }
+        core.sessions.catch_up(id, term);
     }
     let machine = led.cluster.machine();
     let same = |seen: Seen| Arc::ptr_eq(&seen.machine, &machine) && seen.changes == changes;
@@ -126,10 +135,11 @@ fn topics_changed(machine: &Machine, name: &GroupName, group: &Group) -> Vec<Com
     if topics != *group.topics() {
         commands.push(Command::Resolve { group: name.clone(), topics });
     }
-    // Only a deletion that is committed takes offsets with it, never a topic that seems not to exist.
-    let deleting =
-        |id: &TopicId| machine.topic(*id).is_some_and(|topic| topic.state == TopicState::Deleting);
-    let gone = group.offsets().map(|(at, _)| *at).filter(|(topic, _)| deleting(topic));
+    // The metadata is newer than the group, see `look`, and ids are never used again: a topic that it does
+    // not know was deleted.
+    let deleted =
+        |id: &TopicId| machine.topic(*id).is_none_or(|topic| topic.state == TopicState::Deleting);
+    let gone = group.offsets().map(|(at, _)| *at).filter(|(topic, _)| deleted(topic));
     let partitions: std::collections::BTreeSet<_> = gone.collect();
     if !partitions.is_empty() {
         commands.push(Command::DeleteOffsets { group: name.clone(), partitions });

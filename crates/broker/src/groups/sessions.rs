@@ -17,6 +17,8 @@ pub(crate) struct Sessions(Mutex<BTreeMap<GroupId, Session>>);
 struct Session {
     term: Term,
     since: Instant,
+    /// The metadata here is at least as new as it was when the leadership began.
+    caught_up: bool,
     heard: BTreeMap<(GroupName, MemberId), Instant>,
 }
 
@@ -33,9 +35,32 @@ impl Sessions {
         if sessions.get(&coordinator).is_some_and(|session| session.term == term) {
             return false;
         }
-        let session = Session { term, since: Instant::now(), heard: BTreeMap::new() };
-        sessions.insert(coordinator, session);
+        let (since, heard) = (Instant::now(), BTreeMap::new());
+        sessions.insert(coordinator, Session { term, since, caught_up: false, heard });
         true
+    }
+
+    /// The metadata has caught up since the leadership began.
+    pub(crate) fn catch_up(&self, coordinator: GroupId, term: Term) {
+        let mut sessions = self.lock();
+        if let Some(session) = sessions.get_mut(&coordinator).filter(|held| held.term == term) {
+            session.caught_up = true;
+        }
+    }
+
+    /// Whether the metadata has caught up since the leadership began.
+    pub(crate) fn has_caught_up(&self, coordinator: GroupId, term: Term) -> bool {
+        let sessions = self.lock();
+        sessions.get(&coordinator).is_some_and(|held| held.term == term && held.caught_up)
+    }
+
+    /// Every member gets a whole session from now on: this process stood still, and their signs of life
+    /// may wait to be read.
+    pub(crate) fn begin_anew(&self) {
+        for session in self.lock().values_mut() {
+            session.since = Instant::now();
+            session.heard.clear();
+        }
     }
 
     /// Only these coordinators are led here.

@@ -6,10 +6,10 @@ use tidelog_proto::v1::commit_offsets_result::Result as Kept;
 use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_proto::v1::seek_group_result::Result as Sought;
 use tidelog_proto::v1::{
-    CommitOffsetsRequest, DeleteGroupRequest, DescribeGroupRequest, Error, FetchOffsetsRequest,
-    GroupState, HeartbeatRequest, HeartbeatResponse, Holdings, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommit, ProduceRecordsRequest, Record, SeekGroupRequest, SeekTarget,
-    Subscription, TopicPartition,
+    CommitOffsetsRequest, DeleteGroupRequest, DeleteOffsetsRequest, DescribeGroupRequest, Error,
+    FetchOffsetsRequest, GroupState, HeartbeatRequest, HeartbeatResponse, Holdings,
+    LeaveGroupRequest, ListGroupsRequest, OffsetCommit, ProduceRecordsRequest, Record,
+    SeekGroupRequest, SeekTarget, Subscription, TopicPartition,
 };
 use tidelog_types::ErrorCode;
 use tonic::Status;
@@ -317,4 +317,57 @@ async fn the_group_survives_the_kill_of_its_coordinators_leader() {
         cluster.ready().await;
     }
     tokio::time::timeout(Duration::from_secs(20), cluster.stop_all()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_that_was_replaced_is_told_so_and_never_comes_back() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.create_topic(1, "orders", 2, 1).await;
+    let subscription = Subscription {
+        topics: vec!["orders".to_owned()],
+        instance_id: "till-1".to_owned(),
+        ..Subscription::default()
+    };
+    let mut old = Member::new(cluster.groups(1).await, "old", &[]);
+    let join = |member: &Member| HeartbeatRequest {
+        subscription: Some(subscription.clone()),
+        ..member.request()
+    };
+    old.send(join(&old)).await.unwrap();
+    assert_eq!(old.partitions(), [0, 1]);
+    let before = old.last.assignment.clone();
+    let mut new = Member::new(cluster.groups(1).await, "new", &[]);
+    new.send(join(&new)).await.unwrap();
+    assert_eq!(new.partitions(), [0, 1], "it takes over at once");
+    assert!(new.last.assignment[0].granted_epoch > before[0].granted_epoch);
+
+    assert_eq!(code(old.beat().await), ErrorCode::FencedInstanceId);
+    assert_eq!(code(old.send(join(&old)).await), ErrorCode::FencedInstanceId);
+    assert_eq!(code(old.commit(0, 0).await), ErrorCode::UnknownMemberId);
+    new.beat().await.unwrap();
+    assert_eq!(new.partitions(), [0, 1]);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_are_forgotten_together_and_each_is_answered() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.create_topic(1, "orders", 3, 1).await;
+    let mut client = cluster.groups(1).await;
+    for partition in 0..2 {
+        cluster.produce(1, partition, 5).await;
+        assert_eq!(commit(&mut client, "", 0, partition, 5).await, Ok(5));
+    }
+    let at = |topic: &str, partition| TopicPartition { topic: topic.to_owned(), partition };
+    let request = DeleteOffsetsRequest {
+        group_id: GROUP.to_owned(),
+        partitions: vec![at("orders", 0), at("nothing", 0), at("orders", 1), at("orders", 2)],
+    };
+    let answer = client.delete_offsets(request.clone()).await.unwrap().into_inner();
+    let codes: Vec<_> = answer.results.into_iter().map(|r| r.error.map(|e| e.code)).collect();
+    let unknown = Some(ErrorCode::UnknownTopicOrPartition.number());
+    assert_eq!(codes, [None, unknown, None, None]);
+    let gone = client.delete_offsets(request).await.map_err(|status| typed(&status));
+    assert_eq!(code(gone), ErrorCode::GroupIdNotFound, "nothing is left of the group");
+    cluster.stop_all().await;
 }

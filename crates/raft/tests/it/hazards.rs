@@ -51,10 +51,12 @@ async fn transfer_to_a_dead_voter_ends_and_writes_go_on() {
     let target = *cluster.ids().iter().find(|id| **id != leader).unwrap();
     cluster.kill(target).await;
     let moved = cluster.partition(leader).transfer_leader(target);
-    timeout(PATIENCE, moved).await.expect("it ends").unwrap();
+    // Refused, or taken by the third one when the target's death was not known yet.
+    let moved = timeout(PATIENCE, moved).await.expect("it ends");
     cluster.produce(1, &["record 1".to_owned()]).await;
     let now = cluster.leader().await;
-    assert!(now != leader && now != target, "node {now} leads");
+    assert_ne!(now, target);
+    assert!(moved.is_ok() || now == leader, "refused, and yet node {now} leads: {moved:?}");
 }
 
 /// Hazard H7: a connection per group and peer would be thousands.

@@ -13,7 +13,9 @@ pub const MEMBERS_MAX: usize = 1_000;
 /// The most topics that a member may name.
 pub const SUBSCRIBED_TOPICS_MAX: usize = 1_000;
 /// The longest pattern in bytes.
-pub const PATTERN_BYTES_MAX: usize = 4_096;
+pub const PATTERN_BYTES_MAX: usize = 1_024;
+/// The most different patterns of a group: each stands for a list of topics in every change of them.
+pub const PATTERNS_MAX: usize = 32;
 /// The longest name of a client in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
 /// The shortest session and rebalance timeout.
@@ -36,6 +38,7 @@ impl Group {
         if !known {
             self.check_new_member(join, rival.is_some())?;
         }
+        self.check_patterns(join)?;
         let mut merged = self.topics.clone();
         merged.merge(topics.clone());
         merged.check()?;
@@ -134,6 +137,16 @@ impl Group {
             return Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message));
         }
         Ok(())
+    }
+
+    fn check_patterns(&self, join: &Join) -> Result<(), Refusal> {
+        let mut patterns = self.patterns();
+        patterns.extend(join.subscription.pattern.as_deref());
+        if patterns.len() <= PATTERNS_MAX {
+            return Ok(());
+        }
+        let message = format!("the group has {PATTERNS_MAX} topic patterns, the most allowed");
+        Err(Refusal::new(ErrorCode::InvalidRequest, message))
     }
 
     /// Takes down what a member says of itself. Tells whether anything of it is new.

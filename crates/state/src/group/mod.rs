@@ -33,8 +33,8 @@ pub use consumer_group::{Group, State};
 pub use machine::{Applied, GROUPS_MAX, Machine};
 pub use member::{Holding, Member, Subscription};
 pub use membership::{
-    CLIENT_ID_BYTES_MAX, MEMBERS_MAX, PATTERN_BYTES_MAX, SUBSCRIBED_TOPICS_MAX, TIMEOUT_MAX,
-    TIMEOUT_MIN,
+    CLIENT_ID_BYTES_MAX, MEMBERS_MAX, PATTERN_BYTES_MAX, PATTERNS_MAX, SUBSCRIBED_TOPICS_MAX,
+    TIMEOUT_MAX, TIMEOUT_MIN,
 };
 pub use offsets::{Committed, OFFSET_METADATA_BYTES_MAX, OFFSETS_MAX};
 pub use outcome::{Outcome, Refusal};

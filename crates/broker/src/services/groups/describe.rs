@@ -141,7 +141,7 @@ impl Call for DescribeGroupRequest {
             epoch: known.epoch(),
             coordinator,
             members: known.members().map(|(id, found)| member(&known, id, found)).collect(),
-            offsets: all(led, &known),
+            offsets: all(led, &known).await?,
         })
     }
 

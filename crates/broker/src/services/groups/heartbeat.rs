@@ -8,7 +8,7 @@ use tidelog_proto::v1::{
     AssignedPartition, CommittedOffset, Error, HeartbeatRequest, HeartbeatResponse,
     LeaveGroupRequest, LeaveGroupResponse, Subscription as Wanted,
 };
-use tidelog_raft::Role;
+use tidelog_raft::{Leadership, Role};
 use tidelog_state::group::{Command, Committed, Group, Join, Member, Subscription};
 use tidelog_types::{
     ErrorCode, GROUP_ID_BYTES_MAX, GroupName, InstanceId, MemberId, PartitionId, TopicId, TopicName,
@@ -29,6 +29,9 @@ const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How long giving up may take, where the member names nothing.
 const REBALANCE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How long the metadata may take to catch up before a new leader looks at the topics.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bounds of both.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -64,7 +67,7 @@ impl Call for HeartbeatRequest {
         let (coordinator, term) = (&led.coordinator, led.leadership.term);
         api.core.sessions.hear(coordinator.id(), term, group, &member);
         if let Some(wanted) = &self.subscription {
-            join(led, group, &member, wanted).await?;
+            join(api, led, group, &member, wanted).await?;
         }
         if let Some(holdings) = &self.holdings {
             let held = holdings.partitions.iter();
@@ -97,23 +100,29 @@ async fn news(
     let mut until = None;
     loop {
         changes.borrow_and_update();
-        let known = led.coordinator.group(group.as_str());
-        let found = known.as_ref().and_then(|known| Some((known, known.member(member.as_str())?)));
-        let Some((known, found)) = found else {
-            return Err(unknown_member(group.as_str(), member.as_str()));
+        // The group is let go before the wait: whoever holds it while it changes holds a copy of it.
+        let deadline = {
+            let known = led.coordinator.group(group.as_str());
+            let found =
+                known.as_ref().and_then(|known| Some((known, known.member(member.as_str())?)));
+            let Some((known, found)) = found else {
+                return Err(no_member(group, member, known.as_deref()));
+            };
+            // A long wait must leave room for the next sign of life.
+            let wait = wait.min(found.session_timeout / 2);
+            let deadline = *until.get_or_insert_with(|| Instant::now() + wait);
+            if found.revision != revision || Instant::now() >= deadline || *stopping.borrow() {
+                return Ok(answer(known, found));
+            }
+            deadline
         };
-        // A long wait must leave room for the next sign of life.
-        let deadline =
-            *until.get_or_insert_with(|| Instant::now() + wait.min(found.session_timeout / 2));
-        if found.revision != revision || Instant::now() >= deadline || *stopping.borrow() {
-            return Ok(answer(known, found));
-        }
+        let lost = |now: &Leadership| now.role != Role::Leader || now.term != led.leadership.term;
         tokio::select! {
             biased;
             changed = changes.changed() => {
                 changed.map_err(|_| not_coordinator(&led.cluster, group))?;
             }
-            lost = leadership.wait_for(|now| now.role != Role::Leader || now.term != led.leadership.term) => {
+            lost = leadership.wait_for(lost) => {
                 // An error says that the replica is gone: that is no leader either.
                 drop(lost);
                 return Err(not_coordinator(&led.cluster, group));
@@ -154,6 +163,15 @@ pub(super) fn spell_out(committed: &Committed) -> CommittedOffset {
     }
 }
 
+/// What somebody is told who is no member: whoever was replaced must not come back and replace in turn.
+fn no_member(group: &GroupName, member: &MemberId, known: Option<&Group>) -> Error {
+    if known.is_some_and(|known| known.successor(member.as_str()).is_some()) {
+        let message = format!("another member has taken the instance of member {member} over");
+        return Error::new(ErrorCode::FencedInstanceId, message);
+    }
+    unknown_member(group.as_str(), member.as_str())
+}
+
 fn unknown_member(group: &str, member: &str) -> Error {
     let message = format!("group {group} has no member {member}: it was expired, or never joined");
     Error::new(ErrorCode::UnknownMemberId, message)
@@ -161,6 +179,7 @@ fn unknown_member(group: &str, member: &str) -> Error {
 
 /// Makes the member one of the group, as it wants to be; a member that is so already is left alone.
 async fn join(
+    api: &Api,
     led: &Led,
     group: &GroupName,
     member: &MemberId,
@@ -178,6 +197,12 @@ async fn join(
     });
     if same {
         return Ok(());
+    }
+    // A new leader may know less of the topics than the groups do.
+    let (id, term) = (led.coordinator.id(), led.leadership.term);
+    if !api.core.sessions.has_caught_up(id, term) {
+        led.cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
+        api.core.sessions.catch_up(id, term);
     }
     let machine = led.cluster.machine();
     let pattern = join.subscription.pattern.as_deref();

@@ -11,7 +11,7 @@ use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_types::{ErrorCode, GroupName};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::super::Api;
 use super::group_name;
@@ -88,6 +88,17 @@ pub(super) async fn to_coordinator<C: Call>(api: &Api, mut call: C) -> Result<C:
     }
 }
 
+/// What a status says that is none of ours: mostly that a connection broke. An answer that is too large
+/// would be too large once more.
+fn broken(status: &Status, elsewhere: impl Fn() -> Error) -> Error {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Error::new(ErrorCode::MessageTooLarge, status.message())
+        }
+        _ => elsewhere(),
+    }
+}
+
 /// Whether nothing was answered by a leader.
 fn is_elsewhere(error: &Error) -> bool {
     let code = error.error_code();
@@ -121,7 +132,9 @@ async fn attempt<C: Call>(
         }
     };
     if let Some(led) = cluster.led_coordinator(coordinator) {
-        return call.here(api, &led, group).await;
+        // A leader that is cut off from its quorum learns of it late, and its proposals wait until then.
+        let here = timeout_at(deadline + call.wait(), call.here(api, &led, group)).await;
+        return here.unwrap_or_else(|_| Err(not_coordinator(cluster, group)));
     }
     let elsewhere = || not_coordinator(cluster, group);
     if !api.may_forward() {
@@ -137,8 +150,9 @@ async fn attempt<C: Call>(
     let until = Instant::now() + call.wait() + TRY_TIMEOUT;
     match timeout_at(until, call.clone().there(client)).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        // What is no error of ours is a connection that broke.
-        Ok(Err(status)) => Err(Error::from_status(&status).unwrap_or_else(elsewhere)),
+        Ok(Err(status)) => {
+            Err(Error::from_status(&status).unwrap_or_else(|| broken(&status, elsewhere)))
+        }
         Err(_) => Err(elsewhere()),
     }
 }
