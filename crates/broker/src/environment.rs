@@ -223,26 +223,44 @@ pub trait LogFilter: Send + Sync + fmt::Debug + 'static {
     fn set(&self, filter: &str) -> Result<String, String>;
 }
 
-/// Makes `dir` and what is above it.
+/// Makes `dir` and what is above it, durably: a power loss that took a data directory's own name would
+/// take everything in it, however well that was synced.
 pub(crate) fn create_dir_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let existing = |made: io::Result<()>| match made {
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    };
-    match existing(disk.create_dir(dir)) {
+    match create_dir(disk, dir) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(err)?;
             create_dir_all(disk, parent)?;
             // Once more and no further: a pseudo file system answers "not found" for ever.
-            existing(disk.create_dir(dir))
+            create_dir(disk, dir)
         }
         made => made,
+    }
+}
+
+/// Makes `dir`, if it is not there.
+fn create_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    match disk.create_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(err) => Err(err),
+        Ok(()) => {
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            disk.sync_dir(parent.unwrap_or(Path::new(".")))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_directory_is_still_there_after_a_power_loss() {
+        let disk = tidelog_log::sim::SimDisk::new();
+        let dir = Path::new("/var/data");
+        create_dir_all(&disk, dir).unwrap();
+        disk.crash(tidelog_log::sim::CrashPlan::LoseAll);
+        assert_eq!(disk.list(dir).unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn directory_that_cannot_be_made_is_an_error_and_no_endless_recursion() {

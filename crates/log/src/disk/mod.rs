@@ -5,11 +5,15 @@ mod os;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use lock::{DataLock, LockError};
 pub use os::OsDisk;
+
+/// Bytes that are written again at a time.
+const REWRITE_BYTES: usize = 1024 * 1024;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,22 @@ pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// Writes `range` of a file again, as it reads now.
+pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
+    let mut position = range.start;
+    let mut chunk = vec![0; REWRITE_BYTES];
+    while position < range.end {
+        let wanted = (range.end - position).min(REWRITE_BYTES as u64) as usize;
+        let read = file.read_at(&mut chunk[..wanted], position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&[IoSlice::new(&chunk[..read])], position)?;
+        position += read as u64;
+    }
+    Ok(())
 }
 
 /// Replaces the file at `path` so that after a crash it is whole, old or new: write, fsync, rename,

@@ -278,6 +278,7 @@ impl Recovery<'_> {
         let mut scanner = Scanner::new(Arc::clone(&file), generation, start, end, CHUNK_BYTES);
         let mut frontier = segment.head.frontier;
         let mut position = start;
+        let mut safe_end = 0;
         let mut index = Index::default();
         loop {
             let flaw = match scanner.next() {
@@ -288,6 +289,9 @@ impl Recovery<'_> {
                     index.note(header, entry.max_timestamp(), entry.position, every);
                     frontier = header.frontier();
                     position = entry.end;
+                    if frontier.next_index() <= self.mark {
+                        safe_end = position;
+                    }
                     continue;
                 }
                 Ok(Some(_)) => "does not follow the entry before it".to_owned(),
@@ -320,7 +324,9 @@ impl Recovery<'_> {
         }
         segment.set_index(index);
         if is_last {
-            // What a killed process wrote may be in the page cache only.
+            // What a killed process wrote may be in the page cache only. If it died of a failed sync
+            // the system takes those pages for clean, and only a new write makes them dirty.
+            disk::rewrite(&*file, safe_end..position).map_err(self.io("rewrite", &segment.path))?;
             file.sync_all().map_err(self.io("sync", &segment.path))?;
         }
         Ok(frontier)

@@ -123,7 +123,9 @@ impl VotesFile {
         if end < bytes.len() as u64 {
             file.set_len(end).map_err(io("cut"))?;
         }
-        // What a killed process wrote, or renamed, may be in the page cache only.
+        // What a killed process wrote, or renamed, may be in the page cache only. If it died of a
+        // failed sync the system takes those pages for clean, and only a new write makes them dirty.
+        disk::rewrite(&*file, 0..end).map_err(io("rewrite"))?;
         file.sync_all().map_err(io("sync"))?;
         if let Some(dir) = path.parent() {
             disk.sync_dir(dir).map_err(io("sync the directory of"))?;

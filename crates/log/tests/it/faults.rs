@@ -2,8 +2,8 @@
 
 use tidelog_log::disk::Disk;
 use tidelog_log::sim::{Action, CrashPlan, Fault, SimDisk};
-use tidelog_log::{Error, ErrorKind};
-use tidelog_types::LogIndex;
+use tidelog_log::{Error, ErrorKind, Vote};
+use tidelog_types::{LogIndex, NodeId, Term};
 
 use crate::support::*;
 
@@ -123,5 +123,31 @@ fn a_failure_while_a_log_is_cut_leaves_a_log_that_opens() {
                 }
             }
         }
+    }
+}
+
+/// The page cache shows what a failed sync did not bring to the disk, and takes it for clean: a process
+/// that restarts, on a machine that does not, must not believe that its own sync covers it.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    for path in ["0000.log", "votes.log"] {
+        let disk = SimDisk::new();
+        let node = Node::start(&disk);
+        let log = node.create();
+        fill(&log, 1, 3);
+        disk.fail(Fault { action: Action::Sync, path: path.into(), after: 0, times: 1 });
+        let vote = Vote { term: Term(7), node: Some(NodeId::new(1, 1)), committed: false };
+        node.env.votes.save_vote(group(), vote, any());
+        let entry = next_records(&log.frontier(), 1, 2, 100);
+        log.append(vec![entry], any()).unwrap();
+        disk.kill();
+
+        let seen = |node: Node| {
+            let log = node.open().log;
+            (all(&log).len(), node.env.votes.get(group()).unwrap().vote)
+        };
+        let found = seen(Node::start(&disk));
+        disk.crash(CrashPlan::LoseAll);
+        assert_eq!(seen(Node::start(&disk)), found, "after a failed sync of {path}");
     }
 }
