@@ -82,17 +82,18 @@ impl Core {
             let left = deadline.saturating_duration_since(Instant::now());
             let tried = self.try_commit(&member, commits, left, &mut outcome).await;
             let Some(commit) = tried.again.first() else { return outcome };
-            if Instant::now() >= deadline {
+            let in_time = if !tried.stale {
+                timeout_at(deadline, sleep(backoff.next())).await.is_ok()
+            } else if self.member().as_ref() == Some(&member) {
+                // The answer that tells the new epoch is on its way.
+                timeout_at(deadline, heard.changed()).await.is_ok()
+            } else {
+                Instant::now() < deadline
+            };
+            if !in_time {
                 let (partition, source) = (commit.partition(), tried.last.map(Box::new));
                 fail(&mut outcome, CommitError::TimedOut { partition, after: within, source });
                 return outcome;
-            }
-            if !tried.stale {
-                sleep(backoff.next()).await;
-            } else if self.member().as_ref() == Some(&member) {
-                // The answer that tells the new epoch is on its way. When it does not come, that is
-                // found out above.
-                let _ = timeout_at(deadline, heard.changed()).await;
             }
             commits = tried.again;
         }
@@ -101,7 +102,7 @@ impl Core {
     /// Whether what is to be committed still belongs to what is held.
     fn holds(&self, commit: &Commit) -> bool {
         let Commit { reading, .. } = commit;
-        self.granted(&reading.partition, reading.granted_epoch).is_some()
+        self.is_granted(&reading.partition, reading.granted_epoch)
     }
 
     async fn try_commit(

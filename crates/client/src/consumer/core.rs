@@ -36,6 +36,8 @@ pub(super) struct Core {
 
 struct State {
     member: Option<Member>,
+    /// What is to be held, as last heard.
+    target: Option<Arc<Target>>,
     held: BTreeMap<TopicPartition, Arc<Reading>>,
     /// What was committed for partitions that were given up, with the epoch of their grant: they may
     /// come back before that is known.
@@ -55,10 +57,14 @@ pub(super) struct Member {
 /// What an assignment changes.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// The revision of the assignment.
+    pub(super) revision: u64,
     /// To be given up; hands out nothing any more.
     pub(super) gone: Vec<Arc<Reading>>,
-    /// Held under another grant than before; ended.
+    /// Was granted anew, and has ended when that was heard.
     pub(super) moved: Vec<TopicPartition>,
+    /// Whether some of that is not to be held any more either.
+    pub(super) freed: bool,
 }
 
 impl Core {
@@ -73,6 +79,7 @@ impl Core {
         let credit = Credit::share(config.buffer_bytes, 1);
         let state = State {
             member: None,
+            target: None,
             held: BTreeMap::new(),
             given_up: BTreeMap::new(),
             events,
@@ -96,8 +103,20 @@ impl Core {
         locked(&self.state).member.clone()
     }
 
-    pub(super) fn set_member(&self, member: Option<Member>) {
-        locked(&self.state).member = member;
+    /// Takes in as whom the consumer commits from now on, and what it is to hold as such.
+    ///
+    /// What was granted anew ends together with the old epoch, long before it is reconciled: marks of
+    /// before a seek must not be committed under the epoch of after it. What the target does not name is
+    /// being revoked, and may be committed until it is given up.
+    pub(super) fn adopt(&self, member: Member, target: &Arc<Target>) {
+        let mut state = locked(&self.state);
+        (state.member, state.target) = (Some(member), Some(Arc::clone(target)));
+        for (partition, reading) in &state.held {
+            let grant = target.partitions.get(partition);
+            if grant.is_some_and(|grant| grant.epoch != reading.granted_epoch) {
+                reading.end();
+            }
+        }
     }
 
     pub(super) fn held(&self) -> Vec<Arc<Reading>> {
@@ -108,27 +127,34 @@ impl Core {
         locked(&self.state).held.get(partition).cloned()
     }
 
-    /// The reading of `partition` if it is held under this grant.
-    pub(super) fn granted(&self, partition: &TopicPartition, epoch: u32) -> Option<Arc<Reading>> {
-        self.reading(partition).filter(|reading| reading.granted_epoch == epoch)
+    /// Whether `partition` is held under this grant, and what is marked of it counts.
+    pub(super) fn is_granted(&self, partition: &TopicPartition, epoch: u32) -> bool {
+        let reading = self.reading(partition);
+        reading.is_some_and(|reading| reading.granted_epoch == epoch && reading.is_held())
+    }
+
+    /// A partition whose marks are not all known to be committed.
+    pub(super) fn first_due(&self) -> Option<TopicPartition> {
+        let held = self.held().into_iter().find(|reading| reading.due().is_some());
+        held.map(|reading| reading.partition.clone())
     }
 
     /// Compares what is held with what is to be held, and stops what has to go.
-    pub(super) fn part_with(&self, target: &Target) -> Changes {
+    pub(super) fn part_with(&self) -> Changes {
         let mut state = locked(&self.state);
-        let mut changes = Changes::default();
-        state.held.retain(|partition, reading| match target.partitions.get(partition) {
-            None => {
+        let Some(target) = state.target.clone() else { return Changes::default() };
+        let mut changes = Changes { revision: target.revision, ..Changes::default() };
+        state.held.retain(|partition, reading| {
+            if !reading.is_held() {
+                changes.freed |= !target.partitions.contains_key(partition);
+                changes.moved.push(partition.clone());
+                return false;
+            }
+            if !target.partitions.contains_key(partition) {
                 reading.stop();
                 changes.gone.push(Arc::clone(reading));
-                true
             }
-            Some(grant) if grant.epoch != reading.granted_epoch => {
-                reading.end();
-                changes.moved.push(partition.clone());
-                false
-            }
-            Some(_) => true,
+            true
         });
         changes
     }
@@ -150,16 +176,18 @@ impl Core {
     /// Holds nothing, and is no member; gives what was held.
     pub(super) fn lose_all(&self) -> Vec<TopicPartition> {
         let mut state = locked(&self.state);
-        state.member = None;
+        (state.member, state.target) = (None, None);
         state.given_up.clear();
         let held = std::mem::take(&mut state.held);
         held.values().for_each(|reading| reading.end());
         held.into_keys().collect()
     }
 
-    /// Holds what was granted and is not held yet.
-    pub(super) fn take(&self, target: &Target) -> Vec<Arc<Reading>> {
+    /// Holds what was granted and is not held yet. That is what was heard last: an older grant would be
+    /// committed under the newer epoch.
+    pub(super) fn take(&self) -> Vec<Arc<Reading>> {
         let mut state = locked(&self.state);
+        let Some(target) = state.target.clone() else { return Vec::new() };
         let mut new = Vec::new();
         for (partition, grant) in &target.partitions {
             if state.held.contains_key(partition) {

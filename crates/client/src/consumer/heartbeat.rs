@@ -19,7 +19,7 @@ use crate::group::{ANY, CommittedOffset, partition};
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// How much later than promised an answer may come, at most.
 const GRACE_MAX: Duration = Duration::from_millis(1_500);
-/// Before the next heartbeat, when one came back early without news.
+/// Before the next heartbeat, when one failed, or came back early without news.
 const EARLY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a member is to hold.
@@ -64,6 +64,7 @@ pub(super) struct Heart {
     acknowledging: Option<u64>,
     /// When the present heartbeat was made, if it waits.
     waiting_since: Option<Instant>,
+    /// The next one has to pause first.
     early: bool,
 }
 
@@ -143,9 +144,10 @@ impl Heart {
         (self.revision, self.session_timeout) = (target.revision, target.session_timeout);
     }
 
-    /// Takes in that it was not: nobody knows whether it was heard.
+    /// Takes in that it was not, or not by who knows: nobody knows whether it was heard.
     pub(super) fn fail(&mut self) {
         self.acknowledge = self.acknowledge.max(self.acknowledging.take());
+        self.early = true;
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tidelog_types::ErrorCode;
+use tidelog_types::{ErrorCode, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tracing::{debug, info, warn};
@@ -23,6 +23,7 @@ use super::reconcile::{Step, give_up_all, reconcile};
 use super::{CommitError, ConsumeError};
 use crate::Error;
 use crate::cluster::Backoff;
+use crate::group::ANY;
 
 pub(super) use super::heartbeat::Target;
 
@@ -51,10 +52,11 @@ pub(super) async fn run(core: Arc<Core>, mut closing: oneshot::Receiver<Closed>)
         let mut membership = Membership::new(Arc::clone(&core), &mut closing);
         let end = membership.run().await;
         let Membership { heart, is_closing, reply, .. } = membership;
+        let mut last = Ok(());
         if matches!(end, End::Overdue(_)) {
-            commit_last(&core).await;
+            last = commit_last(&core).await;
         }
-        let member = core.member();
+        let (member, due) = (core.member(), core.first_due());
         let lost = core.lose_all();
         if !lost.is_empty() {
             warn!(group = %core.calls.group(), partitions = lost.len(), "lost partitions");
@@ -66,10 +68,16 @@ pub(super) async fn run(core: Arc<Core>, mut closing: oneshot::Receiver<Closed>)
         match end {
             End::Closed(outcome) => break (reply, outcome.and(leave(&core, member).await)),
             End::Refused(error) => {
+                let source = Box::new(error.clone());
                 core.tell(core.group_error(error));
-                break (reply, Ok(()));
+                let refused = |partition| CommitError::Refused { partition, source };
+                break (reply, not_committed(due, refused));
             }
-            End::Expired | End::Overdue(_) if is_closing => break (reply, Ok(())),
+            End::Expired if is_closing => {
+                let not_held = |partition| CommitError::NotHeld { partition };
+                break (reply, not_committed(due, not_held));
+            }
+            End::Overdue(_) if is_closing => break (reply, last.and(leave(&core, member).await)),
             End::Expired => sleep(backoff.next()).await,
             End::Overdue(after) => {
                 if let Err(error) = leave(&core, member).await {
@@ -94,12 +102,22 @@ pub(super) async fn run(core: Arc<Core>, mut closing: oneshot::Receiver<Closed>)
 }
 
 /// Commits what is marked, before the partitions go.
-async fn commit_last(core: &Core) {
+async fn commit_last(core: &Core) -> Result<(), CommitError> {
     let held = core.held();
     held.iter().for_each(|reading| reading.stop());
-    if let Err(error) = core.commit_marked(&held, LEAVE_TIMEOUT).await {
+    let outcome = core.commit_marked(&held, LEAVE_TIMEOUT).await;
+    if let Err(error) = &outcome {
         warn!(group = %core.calls.group(), err = %error, "last commit failed");
     }
+    outcome
+}
+
+/// How closing ends without a last commit: it fails if there was something `due`.
+fn not_committed(
+    due: Option<TopicPartition>,
+    error: impl FnOnce(TopicPartition) -> CommitError,
+) -> Result<(), CommitError> {
+    due.map_or(Ok(()), |partition| Err(error(partition)))
 }
 
 /// A static member stays: whoever comes under the same instance id takes its partitions over.
@@ -195,20 +213,26 @@ impl<'a> Membership<'a> {
         if self.is_closing {
             return Some(give_up_all(core).boxed());
         }
-        let target = self.target.clone().filter(|target| target.revision != self.settled)?;
-        Some(reconcile(core, target).boxed())
+        let target = self.target.as_ref()?;
+        (target.revision != self.settled).then(|| reconcile(core).boxed())
     }
 
     /// Takes an answer in; tells whether the membership is over.
     fn hear(&mut self, answer: Result<Target, Error>) -> Option<End> {
         let core = &self.core;
+        let answer = match answer {
+            Ok(target) if self.is_of_another_life(&target) => return Some(End::Expired),
+            Ok(target) => self.not_outdated(target),
+            Err(error) => Err(error),
+        };
         let error = match answer {
             Ok(target) => {
                 self.heard = Instant::now();
                 self.heart.hear(&target);
                 let (id, epoch) = (self.heart.member_id().to_owned(), target.member_epoch);
-                core.set_member(Some(Member { id, epoch }));
-                self.target = Some(Arc::new(target));
+                let target = Arc::new(target);
+                core.adopt(Member { id, epoch }, &target);
+                self.target = Some(target);
                 core.heard.send_modify(|heard| *heard += 1);
                 return None;
             }
@@ -229,6 +253,25 @@ impl<'a> Membership<'a> {
             core.tell(core.group_error(error));
         }
         None
+    }
+
+    /// Revisions begin anew only with the membership: it was expired, and a late copy of the first
+    /// heartbeat has made a member of this id again. Epochs never begin anew.
+    fn is_of_another_life(&self, new: &Target) -> bool {
+        let old = self.target.as_ref();
+        old.is_some_and(|old| new.revision < old.revision && new.member_epoch > old.member_epoch)
+    }
+
+    /// Passes over what a leader says that does not know yet that it is none: it is older than what was
+    /// acted on already.
+    fn not_outdated(&self, new: Target) -> Result<Target, Error> {
+        match &self.target {
+            Some(old) if new.revision < old.revision => {
+                let reason = format!("revision {} came after {}", new.revision, old.revision);
+                Err(Error::Unavailable { address: ANY.to_owned(), reason })
+            }
+            _ => Ok(new),
+        }
     }
 }
 

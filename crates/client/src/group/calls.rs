@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_types::{GroupName, TopicPartition};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -72,6 +73,7 @@ impl Calls {
         use v1::commit_offsets_result::Result as Outcome;
         let (member_id, member_epoch) = member.unwrap_or_default();
         let mut results = Vec::with_capacity(offsets.len());
+        let deadline = Instant::now() + within;
         for offsets in offsets.chunks(ITEMS_MAX) {
             let request = v1::CommitOffsetsRequest {
                 group_id: self.group.to_string(),
@@ -83,7 +85,7 @@ impl Calls {
                 let request = request.clone();
                 async move { client(channel).commit_offsets(request).await }
             };
-            let answer = self.ask(within, call).await?;
+            let answer = self.ask(until(deadline), call).await?;
             check_count(offsets.len(), answer.results.len())?;
             results.extend(answer.results.into_iter().map(|result| match result.result {
                 Some(Outcome::Committed(committed)) => CommittedOffset::read(committed),
@@ -101,6 +103,7 @@ impl Calls {
         within: Duration,
     ) -> Result<Vec<(TopicPartition, Option<CommittedOffset>)>, Error> {
         let mut offsets = Vec::with_capacity(partitions.len());
+        let deadline = Instant::now() + within;
         // The call without partitions is one too.
         let mut rest = partitions;
         loop {
@@ -114,7 +117,7 @@ impl Calls {
                 let request = request.clone();
                 async move { client(channel).fetch_offsets(request).await }
             };
-            let answer = self.ask(within, call).await?;
+            let answer = self.ask(until(deadline), call).await?;
             if !asked.is_empty() {
                 check_count(asked.len(), answer.offsets.len())?;
             }
@@ -140,6 +143,10 @@ impl Calls {
         let patience = Patience { each: TRY_TIMEOUT, all: within };
         self.cluster.ask_in_turn(&self.preferred, patience, call).await
     }
+}
+
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 pub(crate) fn client(channel: Channel) -> GroupServiceClient<Channel> {

@@ -2,6 +2,7 @@
 
 mod commits;
 mod errors;
+mod fences;
 mod flow;
 mod rebalance;
 
@@ -12,6 +13,7 @@ use tidelog_client::{
     Client, Consumer, ConsumerBuilder, ConsumerRecord, Listening, PartitionId, RebalanceListener,
     StartPolicy, TopicName, TopicPartition,
 };
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::fake::{Cluster, Group, PATIENCE, World, fill};
@@ -91,13 +93,27 @@ async fn holds(cluster: &Cluster, consumer: &Consumer, partitions: usize) {
     timeout(PATIENCE, held).await.unwrap_or_else(|_| panic!("{:?}", groups()));
 }
 
-/// Writes down what it is told, and runs something while partitions are revoked.
+/// Writes down what it is told, and may be busy when partitions are revoked.
 #[derive(Clone, Default)]
 struct Witness {
     told: Arc<Mutex<Vec<String>>>,
+    busy: Option<Arc<Busy>>,
+}
+
+/// Keeps a listener.
+#[derive(Default)]
+struct Busy {
+    entered: Notify,
+    let_go: Notify,
 }
 
 impl Witness {
+    /// One that is busy with every revocation until it is let go.
+    fn busy() -> (Self, Arc<Busy>) {
+        let busy = Arc::new(Busy::default());
+        (Self { busy: Some(Arc::clone(&busy)), ..Self::default() }, busy)
+    }
+
     fn tell(&self, what: &str, partitions: &[TopicPartition]) -> Listening<'_> {
         let names = partitions.iter().map(|p| p.partition.to_string()).collect::<Vec<_>>();
         self.told.lock().unwrap().push(format!("{what} {}", names.join(" ")));
@@ -115,7 +131,14 @@ impl RebalanceListener for Witness {
     }
 
     fn revoked<'a>(&'a self, partitions: &'a [TopicPartition]) -> Listening<'a> {
-        self.tell("revoked", partitions)
+        let told = self.tell("revoked", partitions);
+        Box::pin(async move {
+            told.await;
+            if let Some(busy) = &self.busy {
+                busy.entered.notify_one();
+                busy.let_go.notified().await;
+            }
+        })
     }
 
     fn lost<'a>(&'a self, partitions: &'a [TopicPartition]) -> Listening<'a> {

@@ -21,10 +21,18 @@ pub(crate) struct Group {
     pub(crate) pins: BTreeMap<Place, usize>,
     /// Members that have been, and are not to come again.
     pub(crate) gone: BTreeSet<String>,
+    /// Members whose instance another one has taken over.
+    pub(crate) replaced: BTreeSet<String>,
     /// How the next commits are refused.
     pub(crate) refusals: VecDeque<ErrorCode>,
+    /// How commits of a partition are refused for as long as this stands.
+    pub(crate) refused: BTreeMap<Place, ErrorCode>,
+    /// How the next heartbeats are answered, at once: by a leader that was.
+    pub(crate) outdated: VecDeque<v1::HeartbeatResponse>,
     /// The next join is refused so.
     pub(crate) refuse_join: Option<ErrorCode>,
+    /// How many heartbeats came.
+    pub(crate) beats: u64,
     /// What happened, in order.
     pub(crate) journal: Vec<String>,
 }
@@ -33,6 +41,8 @@ pub(crate) struct Member {
     pub(crate) joined: usize,
     pub(crate) epoch: u32,
     pub(crate) revision: u64,
+    /// The revision that it named last.
+    pub(crate) known: u64,
     pub(crate) subscription: v1::Subscription,
     /// When it was heard of last, and the longest time between two such.
     pub(crate) heard: Instant,
@@ -111,7 +121,7 @@ impl Group {
     }
 
     pub(crate) fn join(&mut self, id: &str, subscription: v1::Subscription) {
-        let joined = self.members.len() + self.gone.len();
+        let joined = self.members.len() + self.gone.len() + self.replaced.len();
         let mut replaced = None;
         if !subscription.instance_id.is_empty() {
             let instance = &subscription.instance_id;
@@ -122,6 +132,7 @@ impl Group {
             joined,
             epoch: 0,
             revision: 1,
+            known: 0,
             subscription,
             heard: Instant::now(),
             silent_max: Duration::ZERO,
@@ -130,6 +141,7 @@ impl Group {
         self.journal.push(format!("join {joined}"));
         if let Some(old) = replaced {
             self.members.remove(&old);
+            self.replaced.insert(old.clone());
             self.epoch += 1;
             let epoch = self.epoch;
             for holder in self.holders.values_mut().filter(|holder| holder.member == old) {
@@ -137,6 +149,23 @@ impl Group {
             }
             self.touch(id);
         }
+    }
+
+    /// Whether the member has been, and may not be again.
+    pub(crate) fn check(&self, id: &str) -> Result<(), Error> {
+        let refuse = |code| Err(Error::new(code, "by the group"));
+        if self.replaced.contains(id) {
+            return refuse(ErrorCode::FencedInstanceId);
+        }
+        if self.gone.contains(id) {
+            return refuse(ErrorCode::UnknownMemberId);
+        }
+        Ok(())
+    }
+
+    /// Whether the member has taken in all that it is to hold.
+    pub(crate) fn knows(&self, joined: usize) -> bool {
+        self.members.values().any(|m| m.joined == joined && m.known == m.revision)
     }
 
     pub(crate) fn remove(&mut self, member: &str) {
@@ -170,7 +199,8 @@ impl Group {
     ) -> Result<v1::CommittedOffset, Error> {
         let refuse = |code| Err(Error::new(code, "by the group"));
         let place = (commit.topic, commit.partition);
-        if let Some(code) = self.refusals.pop_front() {
+        let refused = self.refused.get(&place).copied();
+        if let Some(code) = refused.or_else(|| self.refusals.pop_front()) {
             self.journal.push(format!("refused {}/{} {}", place.0, place.1, commit.offset));
             return refuse(code);
         }

@@ -19,9 +19,8 @@ fn refuse<T>(code: ErrorCode) -> Result<T, Error> {
 fn beat(state: &mut State, request: &v1::HeartbeatRequest) -> Result<(), Error> {
     let (name, id) = (&request.group_id, &request.member_id);
     let group = state.group(name);
-    if group.gone.contains(id) {
-        return refuse(ErrorCode::UnknownMemberId);
-    }
+    group.beats += 1;
+    group.check(id)?;
     if let Some(code) = group.refuse_join.take() {
         return refuse(code);
     }
@@ -31,6 +30,7 @@ fn beat(state: &mut State, request: &v1::HeartbeatRequest) -> Result<(), Error> 
         (Some(member), _) => {
             member.silent_max = member.silent_max.max(member.heard.elapsed());
             member.heard = Instant::now();
+            member.known = request.revision;
         }
     }
     if let Some(holdings) = &request.holdings {
@@ -42,6 +42,7 @@ fn beat(state: &mut State, request: &v1::HeartbeatRequest) -> Result<(), Error> 
 
 fn answer(state: &State, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Error> {
     let group = &state.groups[&request.group_id];
+    group.check(&request.member_id)?;
     if !group.members.contains_key(&request.member_id) {
         return refuse(ErrorCode::UnknownMemberId);
     }
@@ -66,12 +67,19 @@ impl GroupService for Broker {
         self.world.thaw(self.id).await;
         self.world.change(|state| beat(state, &request))?;
         let news = |state: &State| match answer(state, &request) {
-            Ok(answer) => answer.revision != request.revision,
+            Ok(answer) => {
+                let outdated = &state.groups[&request.group_id].outdated;
+                answer.revision != request.revision || !outdated.is_empty()
+            }
             Err(_) => true,
         };
         let wait = Duration::from_millis(request.max_wait_ms.into());
         // Time is up when it fails, and the answer is as it was.
         let _ = tokio::time::timeout(wait, self.world.wait(news)).await;
+        let outdated = |state: &mut State| state.group(&request.group_id).outdated.pop_front();
+        if let Some(outdated) = self.world.change(outdated) {
+            return Ok(Response::new(outdated));
+        }
         Ok(Response::new(answer(&self.world.state(), &request)?))
     }
 
