@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tidelog_types::batch::{self, Info};
+use tidelog_types::canary;
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
 use crate::entry::{Header, Kind, NewEntry};
@@ -66,7 +67,7 @@ impl Frontier {
         }
 
         let expected = if position.term == self.ordinal_term { self.ordinal_next } else { 0 };
-        let void = kind == Kind::Records && ordinal != expected;
+        let void = kind == Kind::Records && ordinal != expected && !canary!(OrdinalNotChecked);
         let in_turn = kind == Kind::Records && !void;
         let mut header = Header {
             position,

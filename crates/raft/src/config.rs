@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tidelog_log as log;
 use tidelog_state::{group, metadata, partition};
 use tidelog_types::batch::Info;
+use tidelog_types::canary;
 use tidelog_types::{LogIndex, LogPosition, NodeId, Term, Timestamp};
 
 openraft::declare_raft_types!(
@@ -217,7 +218,7 @@ pub(crate) fn engine(name: String, timings: &Timings) -> Arc<openraft::Config> {
         broadcast_submitted_on_append: Some(true),
         // H11: with early broadcast a leader that comes back in its old term may give an old
         // position to new bytes. A restarted leader always stands for election again.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(canary!(LeaderRestored)),
         // A node that was cut off must not disturb the others when it comes back.
         enable_pre_vote: Some(true),
         // A voter that lost its log is another node here, never a reversion.

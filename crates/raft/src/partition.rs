@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelog_log as log;
 use tidelog_types::batch::Info;
+use tidelog_types::canary;
 use tidelog_types::{GroupId, NodeId, Offset, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -131,7 +132,9 @@ impl Partition {
     #[must_use]
     pub fn now(&self) -> View {
         let progress = *self.progress.borrow();
-        let readable = progress.high_watermark.min(self.replica.log.written_end());
+        let written = self.replica.log.written_end();
+        let readable =
+            if canary!(ReadAboveCommit) { written } else { progress.high_watermark.min(written) };
         View { progress, readable }
     }
 

@@ -3,6 +3,8 @@
 //! Nothing here does I/O, reads a clock or needs a runtime.
 
 pub mod batch;
+#[cfg(tidelog_faults)]
+pub mod canary;
 mod error_code;
 mod group_name;
 mod ids;
@@ -19,3 +21,21 @@ pub use names::{
     CONSUMER_GROUPS_TOPIC, InvalidTopicName, TOPIC_NAME_BYTES_MAX, TopicName, TopicPartition,
 };
 pub use positions::{LogIndex, LogPosition, Offset, Term, Timestamp};
+
+/// Whether the bug of this name is planted; see `canary`.
+#[cfg(tidelog_faults)]
+#[macro_export]
+macro_rules! canary {
+    ($bug:ident) => {
+        $crate::canary::planted($crate::canary::Canary::$bug)
+    };
+}
+
+/// Whether the bug of this name is planted: only ever in a build with `--cfg tidelog_faults`.
+#[cfg(not(tidelog_faults))]
+#[macro_export]
+macro_rules! canary {
+    ($bug:ident) => {
+        false
+    };
+}

@@ -1,83 +1,152 @@
-//! Three brokers and a client that writes, then reads everything back.
+//! The machines of a run and the hosts on them: brokers that die and come back, and clients.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tidelog_broker::Broker;
 use tidelog_broker::config::{Config, HostPort, InitialBroker};
-use tidelog_client::admin::NewTopic;
-use tidelog_client::{Client, Position, Producer, Record, RecordMetadata, TopicName, Until};
+use tidelog_log::sim::CrashPlan;
 use tidelog_types::BrokerId;
 use turmoil::Sim;
 
+use crate::dice::{Dice, mix};
 use crate::disk::TracedDisk;
+use crate::flusher::SimFlusher;
 use crate::network::HostNetwork;
-use crate::surroundings;
+use crate::plan::Plan;
+use crate::surroundings::{self, SimClock};
 use crate::trace::Trace;
 
-/// Brokers of the cluster.
-const BROKERS: u32 = 3;
+/// Where a broker's data lies on its disk.
+pub(crate) const DATA_DIR: &str = "/data";
 
-/// Partitions of the topic.
-const PARTITIONS: u32 = 3;
+/// Replicas of each partition.
+pub(crate) const REPLICAS: u32 = 3;
 
-/// Records in one round of the client.
-const ROUND: usize = 20;
-
-/// Pause between two rounds.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Beyond this a run hangs.
-const SIMULATED_MAX: Duration = Duration::from_secs(120);
-
-const TOPIC: &str = "orders";
-
-type Failure = Box<dyn std::error::Error>;
-
-/// What a run did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Report {
-    /// Records that were acked, and read back.
-    pub(crate) acked: usize,
-}
-
-/// Runs a cluster for `length` of simulated time and checks that what was acked is read.
-pub(crate) fn run(seed: u64, length: Duration, trace: &Trace) -> Result<Report, Failure> {
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .simulation_duration(length + SIMULATED_MAX)
-        .tick_duration(Duration::from_millis(1))
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(5))
-        .build();
-    for id in 1..=BROKERS {
-        add_broker(&mut sim, seed, id, trace);
-    }
-    let report = Arc::new(Mutex::new(Report::default()));
-    let (told, trace) = (Arc::clone(&report), trace.clone());
-    sim.client("client", async move {
-        let acked = write_and_read(seed, length, trace).await?;
-        told.lock().unwrap_or_else(PoisonError::into_inner).acked = acked;
-        Ok(())
-    });
-    sim.run()?;
-    let report = *report.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(report)
-}
-
-fn host(id: u32) -> String {
+/// The name of the host that runs a broker.
+pub(crate) fn host(id: u32) -> String {
     format!("broker-{id}")
 }
 
-fn config(id: u32) -> Config {
+/// Where clients find the brokers.
+pub(crate) fn bootstrap(plan: &Plan) -> Vec<String> {
+    plan.ids().map(|id| format!("{}:7071", host(id))).collect()
+}
+
+/// How many storms of leadership transfers are on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Storm(Arc<AtomicU32>);
+
+impl Storm {
+    /// One more is on.
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One is over.
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether any is on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A machine that runs a broker, and what outlives the broker's process.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// The broker's id.
+    pub(crate) id: u32,
+    /// Its disk.
+    pub(crate) disk: TracedDisk,
+    /// What flushes to the disk.
+    pub(crate) flusher: Arc<SimFlusher>,
+    /// Its clock.
+    pub(crate) clock: SimClock,
+    /// Its network.
+    pub(crate) network: HostNetwork,
+    /// Leadership transfers, which are everybody's.
+    pub(crate) storm: Storm,
+    /// Whether the broker's process runs.
+    pub(crate) runs: bool,
+    /// Whether the disk has failed since the process began: replicas may have stopped.
+    pub(crate) hurt: bool,
+}
+
+impl Machine {
+    /// Puts the machines of `plan` into `sim`; each begins with an empty disk, and runs.
+    pub(crate) fn all(plan: &Plan, sim: &mut Sim<'_>, storm: &Storm, trace: &Trace) -> Vec<Self> {
+        plan.ids().map(|id| Self::new(plan, id, sim, storm.clone(), trace)).collect()
+    }
+
+    fn new(plan: &Plan, id: u32, sim: &mut Sim<'_>, storm: Storm, trace: &Trace) -> Self {
+        let name = host(id);
+        let machine = Self {
+            id,
+            disk: TracedDisk::new(&name, trace.clone()),
+            flusher: SimFlusher::new(Dice::new(plan.seed, &name), plan.flush_ms_max),
+            clock: SimClock::default(),
+            network: HostNetwork::new(&name, trace.clone()),
+            storm,
+            runs: true,
+            hurt: false,
+        };
+        let (machine_of_host, brokers, seed) = (machine.clone(), plan.brokers, plan.seed);
+        let (lives, trace) = (AtomicU64::new(0), trace.clone());
+        sim.host(name.clone(), move || {
+            let life = lives.fetch_add(1, Ordering::Relaxed);
+            let seed = mix(seed ^ mix(u64::from(id) << 32 | life));
+            let env = surroundings::of_broker(seed, &machine_of_host);
+            let (name, trace) = (name.clone(), trace.clone());
+            async move {
+                let ended = match Broker::start(config(id, brokers), env).await {
+                    Ok(broker) => broker.wait().await.map_err(|err| err.to_string()),
+                    Err(err) => Err(err.to_string()),
+                };
+                // A process that gave up; whoever planted the reason starts it again.
+                trace.line(format_args!("broker {name} ended: {ended:?}"));
+                std::future::pending().await
+            }
+        });
+        machine
+    }
+
+    /// Kills the process, if it runs.
+    pub(crate) fn kill(&mut self, sim: &mut Sim<'_>) {
+        if std::mem::take(&mut self.runs) {
+            sim.crash(host(self.id));
+            self.disk.kill();
+            self.hurt = false;
+        }
+    }
+
+    /// Cuts the power; what was not synced meets `plan`.
+    pub(crate) fn lose_power(&mut self, sim: &mut Sim<'_>, plan: CrashPlan) {
+        if std::mem::take(&mut self.runs) {
+            sim.crash(host(self.id));
+            self.disk.lose_power(plan);
+            self.hurt = false;
+        }
+    }
+
+    /// Starts the process, if it does not run.
+    pub(crate) fn start(&mut self, sim: &mut Sim<'_>) {
+        if !std::mem::replace(&mut self.runs, true) {
+            sim.bounce(host(self.id));
+        }
+    }
+}
+
+fn config(id: u32, brokers: u32) -> Config {
     let at = |host: &str, port| HostPort { host: host.to_owned(), port };
     let initial = |id| InitialBroker { id: BrokerId(id), address: at(&host(id), 7171) };
     let mut config = Config {
         broker_id: id,
-        data_dir: PathBuf::from("/data"),
-        initial_brokers: (1..=BROKERS).map(initial).collect(),
+        data_dir: PathBuf::from(DATA_DIR),
+        initial_brokers: (1..=brokers).map(initial).collect(),
         ..Config::default()
     };
     let listener = &mut config.listener;
@@ -88,76 +157,4 @@ fn config(id: u32) -> Config {
         listener.advertised = Some(at(&host(id), port));
     }
     config
-}
-
-fn add_broker(sim: &mut Sim<'_>, seed: u64, id: u32, trace: &Trace) {
-    let disk = TracedDisk::new(&host(id), trace.clone());
-    let network = HostNetwork::new(&host(id), trace.clone());
-    sim.host(host(id), move || {
-        let env =
-            surroundings::of_broker(seed ^ u64::from(id) << 32, disk.clone(), network.clone());
-        async move {
-            let broker = Broker::start(config(id), env).await?;
-            Ok(broker.wait().await?)
-        }
-    });
-}
-
-async fn write_and_read(seed: u64, length: Duration, trace: Trace) -> Result<usize, Failure> {
-    let network = HostNetwork::new("client", trace.clone());
-    let client = Client::builder((1..=BROKERS).map(|id| format!("{}:7071", host(id))))
-        .environment(surroundings::of_client(seed ^ 0xc11e47, network))
-        .connect()
-        .await?;
-    let topic: TopicName = TOPIC.parse()?;
-    let created = client.admin().create_topics([NewTopic::new(topic).partitions(PARTITIONS)]).await;
-    for (_, outcome) in created? {
-        outcome?;
-    }
-    let producer = client.producer().build().await?;
-    let mut acked = BTreeMap::new();
-    let begun = tokio::time::Instant::now();
-    while begun.elapsed() < length {
-        for (value, at) in write_round(&producer, acked.len()).await? {
-            trace.line(format_args!("client acked {value} at {}/{}", at.partition, at.offset));
-            acked.insert((at.partition, at.offset), value);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    let read = read_all(&client).await?;
-    trace.line(format_args!("client read {} records", read.len()));
-    if read != acked {
-        return Err(format!("acked {} records, read others: {}", acked.len(), read.len()).into());
-    }
-    Ok(read.len())
-}
-
-async fn write_round(
-    producer: &Producer,
-    first: usize,
-) -> Result<Vec<(String, RecordMetadata)>, Failure> {
-    let values: Vec<_> = (first..first + ROUND).map(|n| format!("order {n}")).collect();
-    let record = |value: &String| Record::to(TOPIC).key(value.clone()).value(value.clone());
-    let outcomes = producer.send_all(values.iter().map(record)).await;
-    let mut written = Vec::new();
-    for (value, outcome) in values.into_iter().zip(outcomes) {
-        written.push((value, outcome?));
-    }
-    Ok(written)
-}
-
-async fn read_all(
-    client: &Client,
-) -> Result<BTreeMap<(tidelog_client::PartitionId, tidelog_client::Offset), String>, Failure> {
-    let reader = client.reader().topic(TOPIC, Position::Earliest).until(Until::End);
-    let mut reader = reader.build().await?;
-    let mut read = BTreeMap::new();
-    while let Some(record) = reader.recv().await? {
-        let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
-        let at = (record.partition, record.offset);
-        if read.insert(at, value).is_some() {
-            return Err(format!("{}/{} was read twice", at.0, at.1).into());
-        }
-    }
-    Ok(read)
 }

@@ -1,30 +1,112 @@
-//! The simulated disk of one broker, with every operation in the trace.
+//! The simulated disk of one broker, with every operation in the trace, and the power that it needs.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidelog_log::disk::{Disk, File, Open};
-use tidelog_log::sim::SimDisk;
+use tidelog_log::sim::{CrashPlan, Fault, SimDisk};
 
 use crate::trace::Trace;
 
-/// A disk that tells what is done to it.
+/// A disk that tells what is done to it. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub(crate) struct TracedDisk {
     node: Arc<str>,
     disk: SimDisk,
+    power: Arc<Mutex<Power>>,
     trace: Trace,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Power {
+    On,
+    /// It fails after so many more operations that change something.
+    FailsAfter(u64),
+    Off,
 }
 
 impl TracedDisk {
     /// An empty disk for `node`.
     pub(crate) fn new(node: &str, trace: Trace) -> Self {
-        Self { node: node.into(), disk: SimDisk::new(), trace }
+        let power = Arc::new(Mutex::new(Power::On));
+        Self { node: node.into(), disk: SimDisk::new(), power, trace }
+    }
+
+    /// What would be there after a power loss now.
+    pub(crate) fn durable(&self) -> SimDisk {
+        SimDisk::of(self.disk.timeline().crash(CrashPlan::LoseAll))
+    }
+
+    /// The process that uses the disk is gone.
+    pub(crate) fn kill(&self) {
+        self.live_on();
+        self.disk.kill();
+    }
+
+    /// The power is gone, and what was not synced meets `plan`.
+    pub(crate) fn lose_power(&self, plan: CrashPlan) {
+        self.live_on();
+        self.disk.crash(plan);
+    }
+
+    /// Lets the power fail after `operations` more.
+    pub(crate) fn die_after(&self, operations: u64) {
+        *self.power() = Power::FailsAfter(operations);
+    }
+
+    /// Whether the power has failed by itself.
+    pub(crate) fn died(&self) -> bool {
+        matches!(*self.power(), Power::Off)
+    }
+
+    /// The power does not fail after all, or is back.
+    pub(crate) fn live_on(&self) {
+        *self.power() = Power::On;
+    }
+
+    /// Makes calls fail.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.disk.fail(fault);
+    }
+
+    /// Leaves `bytes` of space.
+    pub(crate) fn fill(&self, bytes: u64) {
+        let used: u64 = self.disk.image().listing().iter().map(|(_, bytes)| *bytes as u64).sum();
+        self.disk.limit(used + bytes);
+    }
+
+    /// Nothing fails any more, and there is space.
+    pub(crate) fn heal(&self) {
+        self.disk.heal();
+        self.disk.limit(u64::MAX);
+    }
+
+    fn power(&self) -> MutexGuard<'_, Power> {
+        self.power.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries an operation out that changes something, if the power is on.
+    fn change<T>(
+        &self,
+        what: &str,
+        path: &Path,
+        change: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut power = self.power();
+        *power = match *power {
+            Power::On => Power::On,
+            Power::FailsAfter(0) | Power::Off => Power::Off,
+            Power::FailsAfter(left) => Power::FailsAfter(left - 1),
+        };
+        let off = matches!(*power, Power::Off);
+        drop(power);
+        let outcome = if off { Err(io::Error::other("no power")) } else { change() };
+        self.done(what, path, outcome)
     }
 
     fn done<T>(&self, what: &str, path: &Path, outcome: io::Result<T>) -> io::Result<T> {
-        let end = outcome.as_ref().err().map_or("ok".to_owned(), |err| err.kind().to_string());
+        let end = outcome.as_ref().err().map_or("ok".to_owned(), ToString::to_string);
         self.trace.line(format_args!("disk {} {what} {} {end}", self.node, path.display()));
         outcome
     }
@@ -32,8 +114,12 @@ impl TracedDisk {
 
 impl Disk for TracedDisk {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
-        let file = self.disk.open(path, open);
-        let file = self.done(&format!("open {open:?}"), path, file)?;
+        let opened = || self.disk.open(path, open);
+        let what = format!("open {open:?}");
+        let file = match open {
+            Open::Create => self.change(&what, path, opened)?,
+            Open::Write | Open::Read => self.done(&what, path, opened())?,
+        };
         Ok(Arc::new(TracedFile { file, path: path.to_owned(), disk: self.clone() }))
     }
 
@@ -42,23 +128,23 @@ impl Disk for TracedDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.done("mkdir", dir, self.disk.create_dir(dir))
+        self.change("mkdir", dir, || self.disk.create_dir(dir))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.done("rename to", to, self.disk.rename(from, to))
+        self.change("rename to", to, || self.disk.rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.done("remove", path, self.disk.remove_file(path))
+        self.change("remove", path, || self.disk.remove_file(path))
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.done("rmdir", dir, self.disk.remove_dir(dir))
+        self.change("rmdir", dir, || self.disk.remove_dir(dir))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.done("syncdir", dir, self.disk.sync_dir(dir))
+        self.change("syncdir", dir, || self.disk.sync_dir(dir))
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -75,8 +161,8 @@ struct TracedFile {
 }
 
 impl TracedFile {
-    fn done<T>(&self, what: &str, outcome: io::Result<T>) -> io::Result<T> {
-        self.disk.done(what, &self.path, outcome)
+    fn change<T>(&self, what: &str, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.disk.change(what, &self.path, change)
     }
 }
 
@@ -85,26 +171,26 @@ impl File for TracedFile {
         let read = self.file.read_at(buffer, position);
         let crc = read.as_ref().map_or(0, |bytes| crc32c::crc32c(&buffer[..*bytes]));
         let bytes = read.as_ref().copied().unwrap_or_default();
-        self.done(&format!("read @{position} {bytes} {crc:08x}"), read)
+        self.disk.done(&format!("read @{position} {bytes} {crc:08x}"), &self.path, read)
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
         let crc = slices.iter().fold(0, |crc, slice| crc32c::crc32c_append(crc, slice));
-        let written = self.file.write_at(slices, position);
-        self.done(&format!("write @{position} {bytes} {crc:08x}"), written)
+        let what = format!("write @{position} {bytes} {crc:08x}");
+        self.change(&what, || self.file.write_at(slices, position))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.done("fdatasync", self.file.sync_data())
+        self.change("fdatasync", || self.file.sync_data())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.done("fsync", self.file.sync_all())
+        self.change("fsync", || self.file.sync_all())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.done(&format!("truncate {bytes}"), self.file.set_len(bytes))
+        self.change(&format!("truncate {bytes}"), || self.file.set_len(bytes))
     }
 
     fn len(&self) -> io::Result<u64> {

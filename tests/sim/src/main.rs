@@ -5,19 +5,37 @@
 //! what dependencies draw from the operating system is seeded once per process.
 
 #[cfg(tokio_unstable)]
+mod canaries;
+#[cfg(tokio_unstable)]
 mod cluster;
+#[cfg(tokio_unstable)]
+mod dice;
 #[cfg(tokio_unstable)]
 mod disk;
 #[cfg(tokio_unstable)]
+mod faults;
+#[cfg(tokio_unstable)]
+mod flusher;
+#[cfg(tokio_unstable)]
+mod history;
+#[cfg(tokio_unstable)]
+mod invariants;
+#[cfg(tokio_unstable)]
 mod network;
+#[cfg(tokio_unstable)]
+mod plan;
 #[cfg(tokio_unstable)]
 mod range;
 #[cfg(tokio_unstable)]
 mod run;
 #[cfg(tokio_unstable)]
+mod simulation;
+#[cfg(tokio_unstable)]
 mod surroundings;
 #[cfg(tokio_unstable)]
 mod trace;
+#[cfg(tokio_unstable)]
+mod workload;
 
 #[cfg(tokio_unstable)]
 fn main() -> std::process::ExitCode {

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -18,19 +19,24 @@ impl Trace {
 
     /// Adds a line, behind the simulated time.
     pub(crate) fn line(&self, what: fmt::Arguments<'_>) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        writeln!(self.text(), "{:>10} {what}", at.as_micros()).expect("a string takes any text");
+        self.at(turmoil::sim_elapsed().unwrap_or_default(), what);
     }
 
-    /// All lines.
-    pub(crate) fn take(&self) -> String {
-        std::mem::take(&mut *self.text())
+    /// Adds a line of outside the simulation, behind its time.
+    pub(crate) fn at(&self, time: Duration, what: fmt::Arguments<'_>) {
+        writeln!(self.text(), "{:>10} {what}", time.as_micros()).expect("a string takes any text");
     }
 
-    /// Writes what the brokers log from now on into the trace: role changes above all.
+    /// Looks at all lines so far.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        look(&self.text())
+    }
+
+    /// Writes what hosts log from now on into the trace: role changes above all, and every message
+    /// that the network drops.
     pub(crate) fn take_logs(&self) {
-        const FILTER: &str =
-            "warn,tidelog_broker=info,tidelog_raft=info,tidelog_log=info,tidelog_client=info";
+        const FILTER: &str = "warn,tidelog_broker=info,tidelog_raft=info,tidelog_log=info,\
+                              tidelog_client=info,turmoil=info";
         let logs = tracing_subscriber::fmt()
             .with_env_filter(FILTER)
             .without_time()

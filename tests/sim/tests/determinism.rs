@@ -6,11 +6,16 @@ use std::process::Command;
 /// Lines that a trace has at least: fewer, and it does not show what happened.
 const LINES_MIN: usize = 10_000;
 
+/// The exit code of a seed that held, but proves too little.
+const VOID: i32 = 3;
+
 fn trace(seed: u64, name: &Path) -> Vec<u8> {
     let mut run = Command::new(env!("CARGO_BIN_EXE_tidelog-sim"));
-    run.args(["--seed", &seed.to_string(), "--seconds", "10", "--trace"]).arg(name);
+    run.args(["--seed", &seed.to_string(), "--seconds", "20", "--trace"]).arg(name);
     let ended = run.output().unwrap();
-    assert!(ended.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&ended.stderr));
+    // So short a run may prove nothing; it must not break anything either.
+    let held = matches!(ended.status.code(), Some(0 | VOID));
+    assert!(held, "seed {seed}: {}", String::from_utf8_lossy(&ended.stderr));
     std::fs::read(name).unwrap()
 }
 

@@ -9,6 +9,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, RaftLogReader};
 use tidelog_log as log;
 use tidelog_log::{Log, VotesLog};
+use tidelog_types::canary;
 use tidelog_types::{GroupId, LogIndex};
 use tokio::sync::oneshot;
 
@@ -137,9 +138,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// Saves the vote after everything appended before it: openraft takes a vote's completion as
     /// covering earlier appends (H12), so an unsynced one must never hide behind it.
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let (done, flushed) = oneshot::channel();
-        self.log.after_flush(notify(done));
-        settled(flushed).await?;
+        if canary!(VoteNotSaved) {
+            return Ok(());
+        }
+        if !canary!(VoteOvertakesAppend) {
+            let (done, flushed) = oneshot::channel();
+            self.log.after_flush(notify(done));
+            settled(flushed).await?;
+        }
 
         let (done, saved) = oneshot::channel();
         self.votes.save_vote(self.group, stored_vote(vote), notify(done));
@@ -160,6 +166,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let start = self.log.newest_start_position();
         let last = self.log.frontier().last;
         // A start point is written only once apply has passed it, so it is committed too.
+        if canary!(SavedCommitTrusted) {
+            return Ok(saved.max(start).map(log_id));
+        }
         let Some(commit) = saved.max(start).min(last) else { return Ok(None) };
         let log = Arc::clone(&self.log);
         let at = executor::run(&*self.executor, move || log.position_of(commit.index))

@@ -10,6 +10,7 @@
 //!   batches    list of 1 to 5 (base_sequence i32, count u32, base_offset u64, append_time i64)
 //! ```
 
+use tidelog_types::canary;
 use tidelog_types::{LogIndex, LogPosition, Offset, ProducerEpoch, ProducerId, Term, Timestamp};
 
 use super::Machine;
@@ -37,7 +38,8 @@ pub(super) fn encode(machine: &Machine) -> Vec<u8> {
         writer.u64(term.0);
         writer.u64(first.0);
     });
-    writer.list(machine.producers.iter(), write_producer);
+    let forgotten = if canary!(ProducersForgotten) { usize::MAX } else { 0 };
+    writer.list(machine.producers.iter().skip(forgotten), write_producer);
     writer.finish()
 }
 

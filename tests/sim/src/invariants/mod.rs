@@ -1,0 +1,33 @@
+//! What must hold, one file each. A file's name is the invariant's.
+
+pub(crate) mod acked_records_survive;
+pub(crate) mod acks_are_durable_at_a_majority;
+pub(crate) mod nothing_is_invented;
+pub(crate) mod nothing_read_vanishes;
+pub(crate) mod offsets_are_dense;
+pub(crate) mod one_leader_per_term;
+pub(crate) mod order_is_real_time;
+pub(crate) mod producers_keep_their_order;
+pub(crate) mod records_stand_once;
+pub(crate) mod replicas_agree;
+
+use crate::history::{History, Violation};
+use crate::trace::Trace;
+
+/// Checks what a whole history shows.
+pub(crate) fn check(history: &History, trace: &Trace) -> Vec<Violation> {
+    let mut found = history.violations.clone();
+    let mut note = |invariant, outcome: Result<(), String>| {
+        found.extend(outcome.err().map(|what| Violation { invariant, what }));
+    };
+    note("order_is_real_time", order_is_real_time::check(&history.acks));
+    note("one_leader_per_term", trace.look(one_leader_per_term::check));
+    let Some(end) = &history.end else { return found };
+    note("acked_records_survive", acked_records_survive::check(&history.acks, end));
+    note("nothing_is_invented", nothing_is_invented::check(&history.sent, end));
+    note("nothing_read_vanishes", nothing_read_vanishes::check(&history.read, end));
+    note("offsets_are_dense", offsets_are_dense::check(end));
+    note("records_stand_once", records_stand_once::check(end));
+    note("producers_keep_their_order", producers_keep_their_order::check(&history.acks));
+    found
+}

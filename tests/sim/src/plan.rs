@@ -1,0 +1,118 @@
+//! What a seed stands for: the cluster, the load, and the faults with their times, all drawn before
+//! anything runs, so that a plan can be printed whole.
+//!
+//! Each seed allows some kinds of faults and not others (swarm testing: Groce et al., ISSTA 2012):
+//! with all kinds in every run, the frequent ones hide what the rare ones would show.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::dice::Dice;
+use crate::faults::{Fault, Kind};
+
+/// When faults begin: the cluster has formed and the topic is there, or the seed is void.
+const FAULTS_FROM: Duration = Duration::from_secs(5);
+
+/// The part of a run that is left for healing.
+const HEALED_SHARE: u32 = 3;
+
+/// The plan of one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// Brokers of the cluster.
+    pub(crate) brokers: u32,
+    /// Partitions of the topic, of three replicas each.
+    pub(crate) partitions: u32,
+    /// Size of a segment.
+    pub(crate) segment_bytes: u64,
+    /// Producers, each a client of its own.
+    pub(crate) producers: u32,
+    /// Bytes that a record's value has at most.
+    pub(crate) value_bytes_max: u64,
+    /// Records that a producer sends at once, at most.
+    pub(crate) round_max: u64,
+    /// Pause of a producer between two rounds, at most.
+    pub(crate) pause_ms_max: u64,
+    /// The longest that a message is on its way.
+    pub(crate) latency_ms_max: u64,
+    /// The longest that a healthy disk takes for a flush.
+    pub(crate) flush_ms_max: u64,
+    /// When everything is healed.
+    pub(crate) heal: Duration,
+    /// When the load ends.
+    pub(crate) end: Duration,
+    /// What goes wrong, in the order of time.
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// The plan of `seed` for `length` of load; without faults when `calm`.
+    pub(crate) fn new(seed: u64, length: Duration, calm: bool) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let brokers = if dice.percent(75) { 3 } else { 5 };
+        let end = length;
+        let heal = end - end / HEALED_SHARE;
+        let mut plan = Self {
+            seed,
+            brokers,
+            partitions: dice.within(1..5) as u32,
+            segment_bytes: dice.pick(&[4096, 16 * 1024, 64 * 1024, 1024 * 1024]),
+            producers: dice.within(1..4) as u32,
+            value_bytes_max: dice.pick(&[24, 200, 2000]),
+            round_max: dice.pick(&[4, 20, 60]),
+            pause_ms_max: dice.pick(&[40, 100, 200]),
+            latency_ms_max: dice.pick(&[2, 5, 20]),
+            flush_ms_max: dice.pick(&[1, 5, 20]),
+            heal,
+            end,
+            faults: Vec::new(),
+        };
+        if !calm && heal > FAULTS_FROM {
+            plan.faults = plan.draw_faults(&mut dice);
+        }
+        plan
+    }
+
+    /// Ids of the brokers.
+    pub(crate) fn ids(&self) -> std::ops::RangeInclusive<u32> {
+        1..=self.brokers
+    }
+
+    fn draw_faults(&self, dice: &mut Dice) -> Vec<Fault> {
+        let mut kinds: Vec<_> = Kind::ALL.into_iter().filter(|_| dice.percent(50)).collect();
+        if kinds.is_empty() {
+            kinds.push(Kind::Kill);
+        }
+        let pause_max = dice.pick(&[1_500, 4_000, 8_000]);
+        let in_pairs = dice.percent(50);
+        let mut faults = Vec::new();
+        let mut at = FAULTS_FROM;
+        while at < self.heal {
+            faults.push(self.fault(at, &kinds, dice));
+            if in_pairs {
+                // While the first lasts, or just after it.
+                faults.push(self.fault(at + dice.ms(0..1_000), &kinds, dice));
+            }
+            at += dice.ms(200..pause_max);
+        }
+        faults.sort_by_key(|fault| fault.at);
+        faults
+    }
+
+    fn fault(&self, at: Duration, kinds: &[Kind], dice: &mut Dice) -> Fault {
+        let broker = dice.within(1..u64::from(self.brokers) + 1) as u32;
+        let other =
+            (broker - 1 + dice.within(1..u64::from(self.brokers)) as u32) % self.brokers + 1;
+        let lasts = dice.ms(50..dice.clone().pick(&[500, 3_000, 8_000]));
+        Fault { at, lasts, kind: dice.pick(kinds), broker, other, dice: dice.roll() }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", Self { faults: Vec::new(), ..self.clone() })?;
+        self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
+    }
+}

@@ -1,0 +1,154 @@
+//! One run: load under faults, then everything healed, and the verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use turmoil::Sim;
+
+use crate::cluster::{Machine, Storm};
+use crate::faults::{Injector, Kind};
+use crate::history::{Shared, Violation};
+use crate::invariants::{self, replicas_agree};
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::workload::Stage;
+
+/// Beyond the end of the load a run hangs.
+const OVERTIME_MAX: Duration = Duration::from_secs(180);
+
+/// How long replicas may take to agree once nothing is written any more.
+const AGREE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often they are compared.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// A seed that acked less proves nothing.
+const ACKED_MIN: usize = 1_000;
+
+/// A seed with fewer faults proves nothing.
+const FAULTS_MIN: u32 = 3;
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    acked: usize,
+    read: usize,
+    fired: BTreeMap<Kind, u32>,
+    simulated: Duration,
+}
+
+impl Report {
+    /// Why the run proves nothing, if it does not.
+    pub(crate) fn void(&self) -> Option<String> {
+        let fired: u32 = self.fired.values().sum();
+        let why = |few: bool, what: &str| few.then(|| format!("too few {what}"));
+        why(self.acked < ACKED_MIN, "acks").or_else(|| why(fired < FAULTS_MIN, "faults"))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { acked, read, fired, simulated } = self;
+        write!(f, "{acked} acked, {read} read, faults {fired:?} in {simulated:?}")
+    }
+}
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    /// What was broken.
+    pub(crate) violations: Vec<Violation>,
+    /// What was done.
+    pub(crate) report: Report,
+}
+
+/// Runs `plan`.
+pub(crate) fn run(plan: &Plan, trace: &Trace) -> Verdict {
+    trace.at(Duration::ZERO, format_args!("plan {plan}"));
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(plan.seed)
+        .simulation_duration(plan.end + OVERTIME_MAX)
+        .tick_duration(Duration::from_millis(1))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(plan.latency_ms_max))
+        .tcp_capacity(4096)
+        .build();
+    let storm = Storm::default();
+    let mut machines = Machine::all(plan, &mut sim, &storm, trace);
+    let stage = Stage {
+        plan: Arc::new(plan.clone()),
+        history: Shared::default(),
+        disks: Arc::new(machines.iter().map(|machine| machine.disk.clone()).collect()),
+        storm,
+        trace: trace.clone(),
+        open: Arc::default(),
+        done: Arc::default(),
+    };
+    let clients = add_clients(&stage, &mut sim);
+    let mut injector = Injector::new(plan.faults.clone(), clients, trace.clone());
+    if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector) {
+        stage.history.violated("clients_come_to_an_end", err);
+    } else if let Err(err) = settle(&mut sim, &stage) {
+        stage.history.violated("replicas_agree", err);
+    }
+    let history = stage.history.lock();
+    let report = Report {
+        acked: history.acks.len(),
+        read: history.end.as_ref().map_or(0, BTreeMap::len),
+        fired: injector.fired,
+        simulated: sim.elapsed(),
+    };
+    Verdict { violations: invariants::check(&history, trace), report }
+}
+
+/// Adds the clients and gives their names.
+fn add_clients(stage: &Stage, sim: &mut Sim<'_>) -> Vec<String> {
+    sim.client("operator", stage.clone().operate());
+    sim.client("reader", stage.clone().read());
+    let mut names = vec!["operator".to_owned(), "reader".to_owned()];
+    for number in 1..=stage.plan.producers {
+        let name = format!("producer-{number}");
+        sim.client(name.as_str(), stage.clone().produce(number));
+        names.push(name);
+    }
+    names
+}
+
+fn run_load(
+    plan: &Plan,
+    sim: &mut Sim<'_>,
+    machines: &mut [Machine],
+    injector: &mut Injector,
+) -> Result<(), String> {
+    let mut healed = false;
+    loop {
+        let now = sim.elapsed();
+        if !healed && now < plan.heal {
+            injector.step(now, sim, machines);
+        } else if !healed {
+            injector.heal(now, sim, machines);
+            healed = true;
+        }
+        if sim.step().map_err(|err| err.to_string())? {
+            return Ok(());
+        }
+    }
+}
+
+/// Goes on until the replicas agree.
+fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
+    let deadline = sim.elapsed() + AGREE_WITHIN;
+    loop {
+        let next = sim.elapsed() + COMPARE_EVERY;
+        while sim.elapsed() < next {
+            sim.step().map_err(|err| err.to_string())?;
+        }
+        match replicas_agree::check(&stage.disks) {
+            Ok(()) => return Ok(()),
+            Err(_) if sim.elapsed() < deadline => {}
+            Err(what) => return Err(what),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What clients do: an operator that makes the topic and moves leaderships, producers, a reader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidelog_client::admin::NewTopic;
+use tidelog_client::{
+    BrokerId, Client, PartitionId, Position, Producer, Record, TopicName, TopicPartition, Until,
+};
+use tokio::time::{sleep, timeout};
+
+use crate::cluster::{self, REPLICAS, Storm};
+use crate::dice::Dice;
+use crate::disk::TracedDisk;
+use crate::history::{Ack, Place, Shared};
+use crate::invariants::acks_are_durable_at_a_majority as durable;
+use crate::network::HostNetwork;
+use crate::plan::Plan;
+use crate::surroundings;
+use crate::trace::Trace;
+
+/// The topic.
+pub(crate) const TOPIC: &str = "orders";
+
+/// How often a client that waits looks again.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a record may be on its way before its producer gives up on it.
+const DELIVERY: Duration = Duration::from_secs(30);
+
+/// How soon after healing each partition takes a write.
+const WRITES_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the last read may take.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// One ack in so many is looked up on the disks: each look copies what is durable on all of them.
+const ACKS_PER_LOOK_UP: u64 = 100;
+
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// What all clients share. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) history: Shared,
+    pub(crate) disks: Arc<Vec<TracedDisk>>,
+    pub(crate) storm: Storm,
+    pub(crate) trace: Trace,
+    /// The topic is there.
+    pub(crate) open: Arc<AtomicBool>,
+    /// Producers that have ended their work.
+    pub(crate) done: Arc<std::sync::atomic::AtomicU32>,
+}
+
+fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
+impl Stage {
+    async fn client(&self, name: &str) -> Client {
+        let network = HostNetwork::new(name, self.trace.clone());
+        let mut dice = Dice::new(self.plan.seed, name);
+        loop {
+            let env = surroundings::of_client(dice.roll(), network.clone());
+            let bootstrap = cluster::bootstrap(&self.plan);
+            match Client::builder(bootstrap).environment(env).connect().await {
+                Ok(client) => return client,
+                Err(err) => self.trace.line(format_args!("client {name} {err}")),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn opened(&self) {
+        while !self.open.load(Ordering::Relaxed) {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The operator: makes the topic, moves leaderships while a storm is on, and reads all in the end.
+    pub(crate) async fn operate(self) -> Result<(), Failure> {
+        let client = self.client("operator").await;
+        self.create_topic(&client).await?;
+        self.open.store(true, Ordering::Relaxed);
+        let mut dice = Dice::new(self.plan.seed, "operator");
+        while now() < self.plan.heal {
+            if self.storm.is_on() {
+                self.transfer(&client, &mut dice).await;
+            }
+            sleep(dice.ms(50..400)).await;
+        }
+        // What has just been healed is given the time that is promised.
+        sleep(WRITES_WITHIN).await;
+        self.write_everywhere(&client).await?;
+        while self.done.load(Ordering::Relaxed) < self.plan.producers {
+            sleep(LOOK).await;
+        }
+        let read = timeout(READ_WITHIN, self.read_all(&client)).await;
+        match read {
+            Ok(Ok(read)) => self.history.lock().end = Some(read),
+            Ok(Err(err)) => self.history.violated("everything_is_readable", err.to_string()),
+            Err(_) => self.history.violated("everything_is_readable", "not in time".to_owned()),
+        }
+        Ok(())
+    }
+
+    async fn create_topic(&self, client: &Client) -> Result<(), Failure> {
+        let topic: TopicName = TOPIC.parse()?;
+        let new = || {
+            let new = NewTopic::new(topic.clone()).partitions(self.plan.partitions);
+            let segment = self.plan.segment_bytes.to_string();
+            new.replication_factor(REPLICAS).config("segment.bytes", segment)
+        };
+        loop {
+            let created = client.admin().create_topics([new()]).await;
+            match created.map(|all| all.into_iter().next()) {
+                Ok(Some((_, Ok(_)))) => return Ok(()),
+                other => self.trace.line(format_args!("operator not created: {other:?}")),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn transfer(&self, client: &Client, dice: &mut Dice) {
+        let partition = PartitionId(dice.within(0..u64::from(self.plan.partitions)) as u32);
+        let to = dice
+            .percent(50)
+            .then(|| BrokerId(dice.within(1..u64::from(self.plan.brokers) + 1) as u32));
+        let item = TopicPartition { topic: TOPIC.parse().expect("a name"), partition };
+        let admin = client.admin();
+        let moved = timeout(Duration::from_secs(2), admin.transfer_leaders([(item, to)]));
+        let moved =
+            moved.await.map(|moved| moved.into_iter().next().map(|(_, moved)| moved.is_ok()));
+        self.trace.line(format_args!("operator transfer of {partition} to {to:?}: {moved:?}"));
+    }
+
+    /// P12: every partition takes a write.
+    async fn write_everywhere(&self, client: &Client) -> Result<(), Failure> {
+        let producer = client.producer().delivery_timeout(DELIVERY).build().await?;
+        for partition in 0..self.plan.partitions {
+            let value = format!("healed-{partition}");
+            self.history.lock().sent.insert(value.clone());
+            let record = Record::to(TOPIC).value(value).partition(PartitionId(partition));
+            let sent = producer.send(record).await;
+            if let Err(err) = sent {
+                let what = format!("partition {partition}, {WRITES_WITHIN:?} after the end: {err}");
+                self.history.violated("healed_partitions_take_writes", what);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_all(&self, client: &Client) -> Result<BTreeMap<Place, String>, Failure> {
+        let reader = client.reader().topic(TOPIC, Position::Earliest).until(Until::End);
+        let mut reader = reader.build().await?;
+        let mut read = BTreeMap::new();
+        while let Some(record) = reader.recv().await? {
+            let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
+            read.insert((record.partition, record.offset), value);
+        }
+        self.trace.line(format_args!("operator read {} records", read.len()));
+        Ok(read)
+    }
+
+    /// A reader that follows the topic, and begins anew when it is told that it cannot go on.
+    pub(crate) async fn read(self) -> Result<(), Failure> {
+        self.opened().await;
+        let client = self.client("reader").await;
+        while now() < self.plan.end {
+            let reader = client.reader().topic(TOPIC, Position::Earliest).build();
+            let Ok(Ok(mut reader)) = timeout(DELIVERY, reader).await else { continue };
+            let mut next: BTreeMap<PartitionId, u64> = BTreeMap::new();
+            while now() < self.plan.end {
+                match timeout(LOOK * 20, reader.recv()).await {
+                    Ok(Ok(Some(record))) => {
+                        let value = record.value.unwrap_or_default();
+                        let value = String::from_utf8(value.to_vec())?;
+                        let expected = next.entry(record.partition).or_default();
+                        if record.offset.0 != *expected {
+                            let what = format!(
+                                "{} of partition {} instead of {expected}",
+                                record.offset, record.partition
+                            );
+                            self.history.violated("readers_skip_nothing", what);
+                        }
+                        *expected = record.offset.0 + 1;
+                        self.was_read((record.partition, record.offset), value);
+                    }
+                    Ok(Ok(None)) => return Err("a reader without end has ended".into()),
+                    Ok(Err(err)) => {
+                        self.trace.line(format_args!("reader {err}"));
+                        break;
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn was_read(&self, place: Place, value: String) {
+        let mut history = self.history.lock();
+        let first = history.read.entry(place).or_insert_with(|| value.clone()).clone();
+        drop(history);
+        if first != value {
+            let what = format!("{place:?} was read as {first:?} and as {value:?}");
+            self.history.violated("one_value_per_offset", what);
+        }
+    }
+
+    /// A producer, that is made anew when it is of no more use.
+    pub(crate) async fn produce(self, number: u32) -> Result<(), Failure> {
+        self.opened().await;
+        let name = format!("producer-{number}");
+        let client = self.client(&name).await;
+        let mut dice = Dice::new(self.plan.seed, &name);
+        let mut sent = 0;
+        let mut life = 0;
+        while now() < self.plan.end {
+            let producer = client.producer().delivery_timeout(DELIVERY).build();
+            let Ok(Ok(producer)) = timeout(DELIVERY, producer).await else { continue };
+            life += 1;
+            let id = u64::from(number) << 32 | life;
+            while now() < self.plan.end
+                && self.round(&producer, id, number, &mut sent, &mut dice).await
+            {
+                sleep(dice.ms(1..self.plan.pause_ms_max)).await;
+            }
+        }
+        self.done.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends some records at once; whether the producer can go on.
+    async fn round(
+        &self,
+        producer: &Producer,
+        id: u64,
+        number: u32,
+        sent: &mut u64,
+        dice: &mut Dice,
+    ) -> bool {
+        let count = dice.within(1..self.plan.round_max + 1);
+        let mut values = Vec::new();
+        for _ in 0..count {
+            let padding = dice.within(0..self.plan.value_bytes_max) as usize;
+            values.push(format!("p{number}-{sent}-{:.<padding$}|", ""));
+            *sent += 1;
+        }
+        self.history.lock().sent.extend(values.iter().cloned());
+        let invoked = now();
+        let records = values.iter().map(|value| {
+            Record::to(TOPIC).value(value.clone()).key(value[..value.len().min(8)].to_owned())
+        });
+        let outcomes = producer.send_all(records).await;
+        let completed = now();
+        let mut goes_on = true;
+        for (value, outcome) in values.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(at) => {
+                    let place = (at.partition, at.offset);
+                    self.trace.line(format_args!("producer-{number} acked {place:?}"));
+                    if dice.within(0..ACKS_PER_LOOK_UP) == 0
+                        && let Err(what) = durable::check(&self.disks, at.partition, &value)
+                    {
+                        self.history.violated("acks_are_durable_at_a_majority", what);
+                    }
+                    let ack = Ack { value, producer: id, place, invoked, completed };
+                    self.history.lock().acks.push(ack);
+                }
+                Err(err) => {
+                    self.trace.line(format_args!("producer-{number} not acked: {err}"));
+                    goes_on &= !err.is_fatal();
+                }
+            }
+        }
+        goes_on
+    }
+}
