@@ -1,5 +1,7 @@
 //! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
 
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -16,7 +18,7 @@ use tidelog_state::group;
 use tidelog_types::{GroupId, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Timings, TypeConfig, engine};
@@ -27,22 +29,13 @@ use crate::link::network::Network;
 use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
 use crate::metadata::Metadata;
-use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX, View};
+use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX};
 use crate::peers::Peers;
 use crate::replica::{Campaigner, Member, Replica};
 use crate::sequencing::Sequencing;
 use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
-
-/// How often segments are checked for what nobody needs any more.
-const CLEAN_EVERY: Duration = Duration::from_secs(10);
-
-/// How long one group may take of a round of cleaning.
-const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often what was noted lazily of the votes is written: commits and durable marks.
-const VOTES_EVERY: Duration = Duration::from_secs(1);
 
 /// Segment size of groups whose log holds commands: small, because each new segment is also a snapshot.
 const COMMANDS_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -161,10 +154,10 @@ impl Node {
         });
         {
             let mut tasks = shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.spawn(follow_deaths(Arc::clone(&shared), died));
-            tasks.spawn(follow_returns(Arc::clone(&shared)));
-            tasks.spawn(clean(Arc::clone(&shared)));
-            tasks.spawn(save_votes(Arc::clone(&shared)));
+            tasks.spawn(upkeep::follow_deaths(Arc::clone(&shared), died));
+            tasks.spawn(upkeep::follow_returns(Arc::clone(&shared)));
+            tasks.spawn(upkeep::clean(Arc::clone(&shared)));
+            tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
         }
         Ok(Self { shared })
     }
@@ -283,7 +276,7 @@ impl Node {
             }
         });
         let partition = Partition {
-            view: follow_view(&replica.log, applied.clone()),
+            view: upkeep::follow_view(&replica.log, applied.clone()),
             progress: applied,
             replica,
             requests,
@@ -397,7 +390,7 @@ impl Node {
     /// Does at once what is otherwise done every few seconds: for tests.
     #[doc(hidden)]
     pub async fn clean_now(&self) {
-        clean_once(&self.shared).await;
+        upkeep::clean_once(&self.shared).await;
     }
 
     fn host<M: Machine>(&self, replica: &Replica<M>, kind: Kind) {
@@ -524,87 +517,5 @@ impl Campaigner for Shared {
 
     fn is_live(&self, node: NodeId) -> bool {
         self.peers.live().contains(&node)
-    }
-}
-
-/// What can be read of a partition: moves with what is applied and with what is written here.
-fn follow_view(log: &Arc<Log>, mut progress: watch::Receiver<Progress>) -> watch::Receiver<View> {
-    let (sender, view) = watch::channel(View::default());
-    let written = Arc::new(tokio::sync::Notify::new());
-    let wake = Arc::clone(&written);
-    log.on_written(Arc::new(move || wake.notify_one()));
-    let log = Arc::downgrade(log);
-    tokio::spawn(async move {
-        loop {
-            let now = *progress.borrow_and_update();
-            let Some(log) = log.upgrade() else { return };
-            let readable = now.high_watermark.min(log.written_end());
-            drop(log);
-            let next = View { progress: now, readable };
-            sender.send_if_modified(|view| std::mem::replace(view, next) != next);
-            let behind = readable < now.high_watermark;
-            tokio::select! {
-                biased;
-                changed = progress.changed() => if changed.is_err() { return },
-                // Only a disk slower than its quorum makes the write the later of the two.
-                () = written.notified(), if behind => {}
-            }
-        }
-    });
-    view
-}
-
-/// When a broker dies, its groups' next live voters take over at once.
-async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::UnboundedReceiver<NodeId>) {
-    while let Some(dead) = died.recv().await {
-        let mut live = shared.peers.live();
-        live.remove(&dead);
-        let orphans: Vec<_> =
-            shared.members().iter().filter_map(|member| member.leader_died(dead, &live)).collect();
-        if orphans.is_empty() {
-            continue;
-        }
-        info!(node = %dead, groups = orphans.len(), "a leader died");
-        tokio::spawn(join_all(orphans));
-    }
-}
-
-/// When a broker is back, replication to it starts at once instead of after a backoff.
-async fn follow_returns(shared: Arc<Shared>) {
-    let mut liveness = shared.peers.liveness();
-    let mut before: BTreeMap<NodeId, PeerStatus> = BTreeMap::new();
-    while liveness.changed().await.is_ok() {
-        let now = liveness.borrow_and_update().clone();
-        for (node, status) in &now {
-            if *status == PeerStatus::Live && before.get(node) != Some(&PeerStatus::Live) {
-                join_all(shared.members().iter().map(|member| member.peer_returned(*node))).await;
-            }
-        }
-        before = now;
-    }
-}
-
-async fn clean(shared: Arc<Shared>) {
-    loop {
-        sleep(CLEAN_EVERY).await;
-        clean_once(&shared).await;
-    }
-}
-
-async fn clean_once(shared: &Shared) {
-    let hosted: Vec<Hosted> = shared.groups().values().cloned().collect();
-    for group in hosted {
-        if let Kind::Partition(partition) = &group.kind {
-            // A partition without a quorum must not hold up the others.
-            drop(timeout(CLEAN_PATIENCE, partition.retain()).await);
-        }
-        drop(timeout(CLEAN_PATIENCE, group.member.clean()).await);
-    }
-}
-
-async fn save_votes(shared: Arc<Shared>) {
-    loop {
-        sleep(VOTES_EVERY).await;
-        shared.votes.tick();
     }
 }

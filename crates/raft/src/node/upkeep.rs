@@ -1,0 +1,112 @@
+//! What a node does by itself, for as long as it runs: follows who lives and dies, cleans logs, saves
+//! votes, and tells how far each partition can be read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tidelog_log::Log;
+use tidelog_types::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::info;
+
+use super::{Hosted, Kind, Shared};
+use crate::link::peer::PeerStatus;
+use crate::partition::View;
+use crate::store::machines::Progress;
+
+/// How often segments are checked for what nobody needs any more.
+const CLEAN_EVERY: Duration = Duration::from_secs(10);
+
+/// How long one group may take of a round of cleaning.
+const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often what was noted lazily of the votes is written: commits and durable marks.
+const VOTES_EVERY: Duration = Duration::from_secs(1);
+
+/// What can be read of a partition: moves with what is applied and with what is written here.
+pub(super) fn follow_view(
+    log: &Arc<Log>,
+    mut progress: watch::Receiver<Progress>,
+) -> watch::Receiver<View> {
+    let (sender, view) = watch::channel(View::default());
+    let written = Arc::new(tokio::sync::Notify::new());
+    let wake = Arc::clone(&written);
+    log.on_written(Arc::new(move || wake.notify_one()));
+    let log = Arc::downgrade(log);
+    tokio::spawn(async move {
+        loop {
+            let now = *progress.borrow_and_update();
+            let Some(log) = log.upgrade() else { return };
+            let readable = now.high_watermark.min(log.written_end());
+            drop(log);
+            let next = View { progress: now, readable };
+            sender.send_if_modified(|view| std::mem::replace(view, next) != next);
+            let behind = readable < now.high_watermark;
+            tokio::select! {
+                biased;
+                changed = progress.changed() => if changed.is_err() { return },
+                // Only a disk slower than its quorum makes the write the later of the two.
+                () = written.notified(), if behind => {}
+            }
+        }
+    });
+    view
+}
+
+/// When a broker dies, its groups' next live voters take over at once.
+pub(super) async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::UnboundedReceiver<NodeId>) {
+    while let Some(dead) = died.recv().await {
+        let mut live = shared.peers.live();
+        live.remove(&dead);
+        let orphans: Vec<_> =
+            shared.members().iter().filter_map(|member| member.leader_died(dead, &live)).collect();
+        if orphans.is_empty() {
+            continue;
+        }
+        info!(node = %dead, groups = orphans.len(), "a leader died");
+        tokio::spawn(join_all(orphans));
+    }
+}
+
+/// When a broker is back, replication to it starts at once instead of after a backoff.
+pub(super) async fn follow_returns(shared: Arc<Shared>) {
+    let mut liveness = shared.peers.liveness();
+    let mut before: BTreeMap<NodeId, PeerStatus> = BTreeMap::new();
+    while liveness.changed().await.is_ok() {
+        let now = liveness.borrow_and_update().clone();
+        for (node, status) in &now {
+            if *status == PeerStatus::Live && before.get(node) != Some(&PeerStatus::Live) {
+                join_all(shared.members().iter().map(|member| member.peer_returned(*node))).await;
+            }
+        }
+        before = now;
+    }
+}
+
+pub(super) async fn clean(shared: Arc<Shared>) {
+    loop {
+        sleep(CLEAN_EVERY).await;
+        clean_once(&shared).await;
+    }
+}
+
+pub(super) async fn clean_once(shared: &Shared) {
+    let hosted: Vec<Hosted> = shared.groups().values().cloned().collect();
+    for group in hosted {
+        if let Kind::Partition(partition) = &group.kind {
+            // A partition without a quorum must not hold up the others.
+            drop(timeout(CLEAN_PATIENCE, partition.retain()).await);
+        }
+        drop(timeout(CLEAN_PATIENCE, group.member.clean()).await);
+    }
+}
+
+pub(super) async fn save_votes(shared: Arc<Shared>) {
+    loop {
+        sleep(VOTES_EVERY).await;
+        shared.votes.tick();
+    }
+}
