@@ -20,6 +20,9 @@ pub const RAFT_MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Calls and streams that one connection may have open.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// The same between brokers, where calls wait for each other's news.
+pub const INTERNAL_STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+
 /// HTTP/2 flow-control window of one stream in bytes.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
@@ -265,6 +268,11 @@ fn rows() -> Vec<Row> {
             "calls and streams of one connection",
             STREAMS_PER_CONNECTION_MAX.to_string(),
             "HTTP/2 makes the client wait",
+        ),
+        row(
+            "the same between brokers",
+            INTERNAL_STREAMS_PER_CONNECTION_MAX.to_string(),
+            "HTTP/2 makes the broker wait",
         ),
         row(
             "HTTP/2 window of a stream",
