@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::budget::Budget;
+use crate::limits;
+
 /// A number that only goes up.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -43,6 +46,16 @@ impl Drop for Place {
     }
 }
 
+/// The bytes that all subscriptions may hold.
+#[derive(Debug)]
+pub(crate) struct SubscribeBytes(pub(crate) std::sync::Arc<Budget>);
+
+impl Default for SubscribeBytes {
+    fn default() -> Self {
+        Self(Budget::new(limits::SUBSCRIBE_BYTES_MAX))
+    }
+}
+
 /// The counters of one broker, since it started.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -72,6 +85,10 @@ pub(crate) struct Counters {
     pub(crate) records_calls: std::sync::Arc<Gauge>,
     /// Calls of the group service that are under way.
     pub(crate) group_calls: std::sync::Arc<Gauge>,
+    /// Subscriptions that are open.
+    pub(crate) subscriptions: std::sync::Arc<Gauge>,
+    /// Bytes of records that subscriptions have read and HTTP/2 has not passed on.
+    pub(crate) subscribe_bytes: SubscribeBytes,
     /// Leaderships handed over to their preferred replica.
     pub(crate) rebalanced: Counter,
 }

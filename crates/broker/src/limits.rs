@@ -20,6 +20,9 @@ pub const RAFT_MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Calls and streams that one connection may have open.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// The same between brokers, where calls wait for each other's news.
+pub const INTERNAL_STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+
 /// HTTP/2 flow-control window of one stream in bytes.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
@@ -146,6 +149,25 @@ pub const GROUP_CALLS_MAX: usize = 8_192;
 /// Records that a subscription may have sent beyond what is acknowledged.
 pub const SUBSCRIBE_CREDIT_MAX: u32 = 100_000;
 
+/// Subscriptions at a time.
+pub const SUBSCRIPTIONS_MAX: usize = 512;
+
+/// How long a subscription may take to say what it wants.
+pub const SUBSCRIBE_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Records that all subscriptions have read and not passed on, in bytes; beyond, pieces get small.
+pub const SUBSCRIBE_BYTES_MAX: usize = 64 << 20;
+
+/// Pieces of partitions that one subscription has read and not sent.
+pub const SUBSCRIPTION_PIECES_MAX: usize = 4;
+
+/// The bytes of one such piece and of one response, and those pending up to which a subscription reads
+/// ahead. gRPC's clients take messages of 4 MiB by default.
+pub const SUBSCRIBE_PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// What a piece may hold even when the bytes of all subscriptions are used up.
+pub const SUBSCRIBE_PIECE_BYTES_LEAST: usize = 32 << 10;
+
 /// Calls that change topics or look into partitions, at a time.
 pub const ADMIN_CALLS_MAX: usize = 64;
 
@@ -178,6 +200,11 @@ const CALL_BYTES: u64 = 32 << 10;
 /// one small batch.
 const FETCH_STREAM_BYTES: u64 = 128 << 10;
 
+/// What all subscriptions hold at most, in bytes, most of it by the last of their pieces each.
+const SUBSCRIPTIONS_BYTES: u64 = (SUBSCRIBE_BYTES_MAX
+    + SUBSCRIPTIONS_MAX * SUBSCRIPTION_PIECES_MAX * SUBSCRIBE_PIECE_BYTES_LEAST)
+    as u64;
+
 /// What the memory of a broker with this configuration adds up to at most, in bytes, as long as
 /// topics keep the default of `max.message.bytes`. Partitions that it hosts come on top, see
 /// [`MEMORY_PER_REPLICA`].
@@ -193,6 +220,7 @@ pub fn memory_bytes_max(config: &Config) -> u64 {
         + u64::from(limits.calls) * CALL_BYTES
         + u64::from(limits.fetch_streams) * FETCH_STREAM_BYTES
         + (INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64
+        + FETCH_COPIES * SUBSCRIPTIONS_BYTES
 }
 
 /// What a replica takes, in bytes.
@@ -265,6 +293,11 @@ fn rows() -> Vec<Row> {
             "calls and streams of one connection",
             STREAMS_PER_CONNECTION_MAX.to_string(),
             "HTTP/2 makes the client wait",
+        ),
+        row(
+            "the same between brokers",
+            INTERNAL_STREAMS_PER_CONNECTION_MAX.to_string(),
+            "HTTP/2 makes the broker wait",
         ),
         row(
             "HTTP/2 window of a stream",
@@ -396,6 +429,31 @@ fn rows() -> Vec<Row> {
             "the rest is not counted",
         ),
         row(
+            "subscriptions at a time",
+            SUBSCRIPTIONS_MAX.to_string(),
+            "`RESOURCE_EXHAUSTED` with a pause",
+        ),
+        row(
+            "time for a subscription to say what it wants",
+            time(SUBSCRIBE_OPEN_TIMEOUT),
+            "`REQUEST_TIMED_OUT`",
+        ),
+        row(
+            "records read for subscriptions and not yet taken",
+            size(SUBSCRIBE_BYTES_MAX),
+            "smaller responses",
+        ),
+        row(
+            "the same for one subscription, in pieces",
+            SUBSCRIPTION_PIECES_MAX.to_string(),
+            "no more is read",
+        ),
+        row(
+            "records in one response of a subscription",
+            size(SUBSCRIBE_PIECE_BYTES_MAX),
+            "more responses; one record is sent even if it is larger",
+        ),
+        row(
             "calls of `AdminService` at a time",
             ADMIN_CALLS_MAX.to_string(),
             "`RESOURCE_EXHAUSTED` with a pause",
@@ -437,8 +495,8 @@ code. What topics, names and clusters may be at most stands with them in `tidelo
 With its limits a broker's memory is bounded: {} for itself, `storage.tail_cache`,
 {IN_FLIGHT_COPIES} x `limits.in_flight_bytes`, {FETCH_COPIES} x `limits.fetch_bytes`,
 `limits.receive_bytes`, the window of {} for each of `limits.connections`, {} for each of
-`limits.calls`, {} for each of `limits.fetch_streams`, {} for what is inflated, and {} for each
-replica. With the defaults and without replicas that is {}, most of it for connections that all
+`limits.calls`, {} for each of `limits.fetch_streams`, {} for what is inflated,
+{} for what subscriptions hold, and {} for each replica. With the defaults and without replicas that is {}, most of it for connections that all
 fill their windows at once; `tidelog_memory_bytes_max` among the metrics is the sum for the
 configuration that holds. Topics that allow larger batches than the default add them for each fetch
 stream.
@@ -448,6 +506,7 @@ stream.
         size(CALL_BYTES),
         size(FETCH_STREAM_BYTES),
         size((INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64),
+        size(FETCH_COPIES * SUBSCRIPTIONS_BYTES),
         size(MEMORY_PER_REPLICA),
         size(memory_bytes_max(&Config::default())),
     )

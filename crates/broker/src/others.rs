@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -14,33 +14,76 @@ use crate::limits;
 /// How long a dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One connection per address, dialed when it is first used and again when it broke.
+/// Connections per address for calls that wait. HTTP/2 holds a call up when its connection has as many
+/// as it may have, so calls that wait must not share one with calls that do not.
+const WAITING_CONNECTIONS: usize = 4;
+
+// Every call of the group service may wait at the same broker, and as many reads besides.
+const _: () = assert!(
+    WAITING_CONNECTIONS * limits::INTERNAL_STREAMS_PER_CONNECTION_MAX as usize
+        >= 2 * limits::GROUP_CALLS_MAX
+);
+
+/// Connections per address, dialed when they are first used and again when they broke.
 #[derive(Debug)]
 pub(crate) struct Others {
     connector: Arc<dyn Connector>,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    links: Mutex<BTreeMap<String, Links>>,
+}
+
+/// The connections to one address.
+#[derive(Debug)]
+struct Links {
+    short: Channel,
+    waiting: Vec<Channel>,
+    /// Which of `waiting` is next.
+    turn: usize,
 }
 
 impl Others {
     pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
-        Self { connector, channels: Mutex::default() }
+        Self { connector, links: Mutex::default() }
     }
 
-    /// The connection to `address`.
+    /// The connection to `address` for calls that are answered at once.
     pub(crate) fn channel(&self, address: &str) -> io::Result<Channel> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let channel = self.open(address)?;
-        channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        self.with(address, |links| links.short.clone())
+    }
+
+    /// A connection to `address` for a call that may wait for news before it is answered. Such calls
+    /// take turns among a few connections.
+    pub(crate) fn waiting_channel(&self, address: &str) -> io::Result<Channel> {
+        self.with(address, |links| {
+            links.turn = (links.turn + 1) % links.waiting.len();
+            links.waiting[links.turn].clone()
+        })
     }
 
     /// Forgets addresses at which no broker is any more.
     pub(crate) fn keep(&self, known: impl Fn(&str) -> bool) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|address, _| known(address));
+        self.lock().retain(|address, _| known(address));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Links>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(
+        &self,
+        address: &str,
+        choose: impl FnOnce(&mut Links) -> Channel,
+    ) -> io::Result<Channel> {
+        let mut links = self.lock();
+        if let Some(known) = links.get_mut(address) {
+            return Ok(choose(known));
+        }
+        let waiting = (0..WAITING_CONNECTIONS).map(|_| self.open(address));
+        let new = Links {
+            short: self.open(address)?,
+            waiting: waiting.collect::<io::Result<_>>()?,
+            turn: 0,
+        };
+        Ok(choose(links.entry(address.to_owned()).or_insert(new)))
     }
 
     fn open(&self, address: &str) -> io::Result<Channel> {

@@ -90,6 +90,7 @@ pub(crate) fn internal_router(core: &Arc<Core>, raft: SwitchingRaft) -> Router {
         .max_decoding_message_size(limits::RAFT_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::RAFT_MESSAGE_BYTES_MAX);
     builder()
+        .max_concurrent_streams(limits::INTERNAL_STREAMS_PER_CONNECTION_MAX)
         .add_service(raft)
         .add_service(limited!(LogServiceServer::from_arc(Arc::clone(&api))))
         .add_service(limited!(GroupServiceServer::from_arc(api)))

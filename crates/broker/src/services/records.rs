@@ -24,6 +24,7 @@ use super::partitioner::by_key;
 use super::produce::{deadline, enqueue};
 use super::{Api, at_most, invalid, size};
 use crate::access::{Operation, Resource};
+use crate::budget::Loan;
 use crate::cluster::Cluster;
 use crate::counters::Place;
 use crate::environment::ListenerName;
@@ -119,7 +120,7 @@ async fn write(
     let batch = encode(records, api.core.env.node.clock.now())?;
     let group = cluster.find(topic, partition, "")?;
     loop {
-        let written = match leader_elsewhere(api, cluster, group) {
+        let written = match leader_elsewhere(api, cluster, group, Duration::ZERO) {
             None => write_here(api, cluster, group, batch.clone(), until).await,
             Some(leader) => forward(leader, topic, partition, records, until).await,
         };
@@ -148,14 +149,24 @@ async fn write_here(
     Ok(appended.base_offset)
 }
 
-/// The leader's address, when it is another broker and the call may be passed on.
-fn leader_elsewhere(api: &Api, cluster: &Cluster, group: GroupId) -> Option<Channel> {
+/// A connection to the leader for a call that may wait so long, when it is another broker and the call
+/// may be passed on.
+fn leader_elsewhere(
+    api: &Api,
+    cluster: &Cluster,
+    group: GroupId,
+    wait: Duration,
+) -> Option<Channel> {
     let (leader, _) = cluster.leader_of(group)?;
     if leader == cluster.me || !api.may_forward() {
         return None;
     }
     let address = cluster.address(leader.broker, ListenerName::Internal)?;
-    cluster.others.channel(&address).ok()
+    let others = &cluster.others;
+    if wait.is_zero() {
+        return others.channel(&address).ok();
+    }
+    others.waiting_channel(&address).ok()
 }
 
 fn client(channel: Channel) -> LogServiceClient<Channel> {
@@ -220,20 +231,51 @@ fn encode(records: &[&Record], now: Timestamp) -> Result<Bytes, Error> {
 
 // Reading.
 
+/// An answer, and the room that it takes.
+type Fetched = (FetchRecordsResponse, Room);
+
+/// Bytes, and a place among the calls with structured records where there are any records.
+type Room = (Loan, Option<Place>);
+
 /// An answer, and the room that it takes until the client has it.
 pub(super) async fn fetch(
     api: &Api,
     request: FetchRecordsRequest,
 ) -> Result<(FetchRecordsResponse, Held), Error> {
+    let (answer, room) = fetch_of(api, request, "").await?;
+    Ok((answer, Held::new(room)))
+}
+
+/// An answer out of the topic that has this name and id. How long it stays in memory is for the caller
+/// to count.
+pub(super) async fn fetch_piece(
+    api: &Api,
+    request: FetchRecordsRequest,
+    topic_id: &str,
+) -> Result<FetchRecordsResponse, Error> {
+    fetch_of(api, request, topic_id).await.map(|(answer, _)| answer)
+}
+
+async fn fetch_of(
+    api: &Api,
+    request: FetchRecordsRequest,
+    topic_id: &str,
+) -> Result<Fetched, Error> {
     let wanted = Wanted::of(&request)?;
     api.allow(Operation::Read, Resource::Topic(&request.topic))?;
     let cluster = api.core.cluster()?;
-    let group = cluster.find_fresh(&request.topic, request.partition, "").await?;
+    let group = cluster.find_fresh(&request.topic, request.partition, topic_id).await?;
     let until = Instant::now() + FETCH_TIMEOUT;
     loop {
-        let read = match leader_elsewhere(api, &cluster, group) {
+        let read = match leader_elsewhere(api, &cluster, group, wanted.wait) {
             None => read_here(api, &cluster, group, &request, &wanted).await,
-            Some(leader) => fetch_there(api, leader, &request, until + wanted.wait).await,
+            Some(leader) => {
+                let read = fetch_there(api, leader, &request, &wanted, until + wanted.wait).await;
+                // The leader was asked by name: it must not have answered for a namesake.
+                read.and_then(|read| {
+                    cluster.find(&request.topic, request.partition, topic_id).map(|_| read)
+                })
+            }
         };
         match read {
             Err(error) if may_try_again(&error, until) => sleep(AGAIN_AFTER).await,
@@ -246,19 +288,29 @@ async fn fetch_there(
     api: &Api,
     leader: Channel,
     request: &FetchRecordsRequest,
+    wanted: &Wanted,
     until: Instant,
-) -> Result<(FetchRecordsResponse, Held), Error> {
-    let place = enter(api)?;
+) -> Result<Fetched, Error> {
+    // Whoever just waits takes nobody's place.
+    let mut place = if wanted.wait.is_zero() { Some(enter(api)?) } else { None };
+    let mut request = request.clone();
+    // As much as there would be room for, here too.
+    let room = api.core.fetched.take_some(wanted.bytes, RESPONSE_BYTES_LEAST).bytes();
+    request.max_bytes = u32::try_from(room).unwrap_or(u32::MAX);
     let lost = |message: &str| Error::new(ErrorCode::BrokerNotAvailable, message);
     let mut client = client(leader);
-    let call = timeout_at(until, client.fetch_records(request.clone())).await;
+    let call = timeout_at(until, client.fetch_records(request)).await;
     let answer = call.map_err(|_| lost("the leader did not answer in time"))?;
     let answer = answer
         .map(tonic::Response::into_inner)
         .map_err(|status| Error::from_status(&status).unwrap_or_else(|| lost(status.message())))?;
+    if place.is_none() && !answer.records.is_empty() {
+        // Without one the answer goes: reading it again costs less than memory without bound.
+        place = Some(enter(api)?);
+    }
     let bytes = answer.encoded_len();
     let loan = api.core.fetched.take_some(bytes, bytes);
-    Ok((answer, Held::new((loan, place))))
+    Ok((answer, (loan, place)))
 }
 
 /// The bounds of a call.
@@ -295,7 +347,7 @@ async fn read_here(
     group: GroupId,
     request: &FetchRecordsRequest,
     wanted: &Wanted,
-) -> Result<(FetchRecordsResponse, Held), Error> {
+) -> Result<Fetched, Error> {
     let partition = serving(api, cluster, group, None)?;
     let view = fresh_view(api, cluster, &partition).await?;
     let spec = request.start.as_ref().and_then(|start| start.spec.as_ref());
@@ -338,7 +390,7 @@ async fn read_here(
         high_watermark: view.progress.high_watermark.to_wire(),
         log_start: view.progress.log_start.to_wire(),
     };
-    Ok((response, Held::new((loan, place))))
+    Ok((response, (loan, Some(place))))
 }
 
 /// What an answer holds.

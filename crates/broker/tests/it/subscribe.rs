@@ -1,22 +1,31 @@
 //! Subscriptions: a client with nothing but stubs is a member of a group.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt, pending};
+use prost::Message;
 use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_proto::v1::offset_spec::Spec;
 use tidelog_proto::v1::subscribe_request::Request as Ask;
 use tidelog_proto::v1::subscribe_response::Response as News;
 use tidelog_proto::v1::{
-    Error, OffsetBound, OffsetSpec, ProduceRecordsRequest, Record, SubscribeAck, SubscribeCredit,
-    SubscribeOpen, SubscribeRequest, SubscribeResponse, Subscription,
+    DeleteTopicsRequest, DescribeGroupRequest, Error, FetchRecordsRequest, OffsetBound, OffsetSpec,
+    ProduceRecordsRequest, Record, SubscribeAck, SubscribeCredit, SubscribeOpen, SubscribeRequest,
+    SubscribeResponse, Subscription,
 };
 use tidelog_types::ErrorCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::cluster::{Cluster, PATIENCE};
+
+/// What proves that nothing comes: what does come takes a few milliseconds.
+const A_WHILE: Duration = Duration::from_millis(500);
 
 struct Subscriber {
     requests: mpsc::Sender<SubscribeRequest>,
@@ -25,15 +34,12 @@ struct Subscriber {
 
 impl Subscriber {
     async fn open(cluster: &Cluster, by: u32, credit: u32) -> Self {
+        Self::open_to(cluster, by, credit, &["orders"]).await
+    }
+
+    async fn open_to(cluster: &Cluster, by: u32, credit: u32, topics: &[&str]) -> Self {
         let (requests, stream) = mpsc::channel(64);
-        let subscription =
-            Subscription { topics: vec!["orders".to_owned()], ..Subscription::default() };
-        let open = SubscribeOpen {
-            group_id: "shop".to_owned(),
-            subscription: Some(subscription),
-            start: Some(OffsetSpec { spec: Some(Spec::Bound(OffsetBound::Earliest.into())) }),
-            credit_records: credit,
-        };
+        let open = opening("shop", credit, topics);
         requests.send(SubscribeRequest { request: Some(Ask::Open(open)) }).await.unwrap();
         let mut client = GroupServiceClient::new(cluster.channel(by).await);
         let responses = client.subscribe(ReceiverStream::new(stream)).await.unwrap().into_inner();
@@ -68,6 +74,28 @@ impl Subscriber {
     }
 }
 
+fn opening(group: &str, credit: u32, topics: &[&str]) -> SubscribeOpen {
+    let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    SubscribeOpen {
+        group_id: group.to_owned(),
+        subscription: Some(Subscription { topics, ..Subscription::default() }),
+        start: Some(OffsetSpec { spec: Some(Spec::Bound(OffsetBound::Earliest.into())) }),
+        credit_records: credit,
+    }
+}
+
+/// A number that a broker shows among its metrics.
+async fn metric(cluster: &mut Cluster, id: u32, name: &str) -> u64 {
+    let http = cluster.seat(id).config.listener.http.bind.to_string();
+    let mut stream = TcpStream::connect(http).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
+}
+
 async fn produce(cluster: &Cluster, partition: u32, records: usize) {
     let record = |n| Record { value: Some(format!("{n}").into()), ..Record::default() };
     let request = ProduceRecordsRequest {
@@ -94,7 +122,7 @@ async fn what_is_not_acknowledged_comes_again_and_nothing_is_skipped() {
     while done.len() < 30 {
         done.extend(first.records(true).await);
     }
-    let silence = timeout(std::time::Duration::from_millis(300), first.records(true)).await;
+    let silence = timeout(Duration::from_millis(300), first.records(true)).await;
     assert!(silence.is_err(), "credit is used up: {silence:?}");
     first.credit(50).await;
     let mut lost = BTreeSet::new();
@@ -159,5 +187,170 @@ async fn a_subscription_that_makes_no_sense_is_refused() {
         let refused = client.subscribe(tokio_stream::iter([request])).await.unwrap_err();
         assert_eq!(Error::from_status(&refused).unwrap().error_code(), Ok(code));
     }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_read_for_credit_only_and_sent_in_pieces_that_any_client_takes() {
+    const RECORDS: usize = 10;
+    let mut cluster = Cluster::start(1).await;
+    cluster.create_topic(1, "orders", 1, 1).await;
+    let value = vec![7; 700 << 10];
+    for _ in 0..RECORDS {
+        let record = Record { value: Some(value.clone().into()), ..Record::default() };
+        let request = ProduceRecordsRequest {
+            topic: "orders".to_owned(),
+            partition: Some(0),
+            records: vec![record],
+            timeout_ms: 0,
+        };
+        cluster.log(1).await.produce_records(request).await.unwrap();
+    }
+    let mut subscriber = Subscriber::open(&cluster, 1, 0).await;
+    while !matches!(subscriber.news().await, News::Assignment(_)) {}
+    let silence = timeout(A_WHILE, subscriber.news()).await;
+    assert!(silence.is_err(), "there is no credit: {silence:?}");
+    assert_eq!(metric(&mut cluster, 1, "tidelog_fetch_records_total").await, 0);
+
+    subscriber.credit(1).await;
+    assert_eq!(subscriber.records(true).await, [(0, 0)]);
+    subscriber.credit(1_000).await;
+    let mut next = 1;
+    while next < RECORDS as i64 {
+        let News::Records(records) = subscriber.news().await else { continue };
+        assert!(records.encoded_len() < 2 << 20, "{} bytes at once", records.encoded_len());
+        for record in records.records {
+            assert_eq!(record.offset, next);
+            next += 1;
+        }
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_wait_at_another_broker_hold_up_nobody_else() {
+    // More than there may be calls with records, and streams of one connection.
+    const IDLE: usize = 600;
+    const PER_CONNECTION: usize = 200;
+    let mut cluster = Cluster::start(3).await;
+    cluster.create_topic(1, "orders", 3, 1).await;
+    let mut elsewhere = None;
+    for partition in 0..3 {
+        if cluster.leader(1, "orders", partition).await != 1 {
+            elsewhere = Some(partition);
+        }
+    }
+    let partition = elsewhere.expect("the partitions are spread");
+    let request = FetchRecordsRequest {
+        topic: "orders".to_owned(),
+        partition,
+        start: Some(OffsetBound::Earliest.into()),
+        max_wait_ms: 20_000,
+        ..FetchRecordsRequest::default()
+    };
+    let mut reads = FuturesUnordered::new();
+    for _ in 0..IDLE / PER_CONNECTION {
+        let log = cluster.log(1).await;
+        for _ in 0..PER_CONNECTION {
+            let (mut log, request) = (log.clone(), request.clone());
+            reads.push(async move { log.fetch_records(request).await });
+        }
+    }
+    let first = timeout(A_WHILE, reads.next()).await;
+    assert!(first.is_err(), "there is nothing to read yet: {first:?}");
+    let wrote = timeout(Duration::from_secs(5), produce(&cluster, partition, 1)).await;
+    wrote.expect("a write is not behind reads that wait");
+    let mut got = 0;
+    while let Some(read) = timeout(PATIENCE, reads.next()).await.expect("all are answered") {
+        match read {
+            Ok(read) => got += read.into_inner().records.len(),
+            // All of them want a place at the same moment.
+            Err(status) => {
+                let code = Error::from_status(&status).unwrap().error_code();
+                assert_eq!(code, Ok(ErrorCode::ResourceExhausted));
+            }
+        }
+    }
+    assert!(got > 0);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_topic_ends_its_own_partitions_only() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create_topic(1, "orders", 1, 3).await;
+    cluster.create_topic(1, "gone", 3, 3).await;
+    let mut subscriber = Subscriber::open_to(&cluster, 1, 1_000, &["orders", "gone"]).await;
+    let held = |news: &News| match news {
+        News::Assignment(held) => Some(held.partitions.len()),
+        _ => None,
+    };
+    while held(&subscriber.news().await) != Some(4) {}
+    produce(&cluster, 0, 1).await;
+    assert_eq!(subscriber.records(true).await, [(0, 0)]);
+
+    let request = DeleteTopicsRequest { topics: vec!["gone".to_owned()], timeout_ms: 0 };
+    let deleted = cluster.admin(1).await.delete_topics(request).await.unwrap().into_inner();
+    assert!(deleted.results[0].error.is_none(), "{deleted:?}");
+    let mut offset = 1;
+    let mut left = None;
+    while left.is_none() || offset < 5 {
+        produce(&cluster, 0, 1).await;
+        loop {
+            match subscriber.news().await {
+                News::Records(records) => {
+                    assert_eq!((&*records.topic, records.records[0].offset), ("orders", offset));
+                    break;
+                }
+                news => left = held(&news).or(left),
+            }
+        }
+        offset += 1;
+    }
+    assert_eq!(left, Some(1));
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_is_given_up_while_it_joins_leaves_no_member() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create_topic(1, "orders", 1, 3).await;
+    let mut client = GroupServiceClient::new(cluster.channel(1).await);
+    let delays = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256];
+    for ms in delays {
+        let mut open = opening(&format!("g{ms}"), 1, &["orders"]);
+        open.subscription.as_mut().unwrap().session_timeout_ms = 600_000;
+        let request = SubscribeRequest { request: Some(Ask::Open(open)) };
+        // HTTP/2 gives the call up once its requests have ended too.
+        let (requests, stream) = mpsc::channel(1);
+        requests.send(request).await.unwrap();
+        let call = client.subscribe(ReceiverStream::new(stream));
+        // Whether it was opened by then does not matter.
+        let _ = timeout(Duration::from_millis(ms), call).await;
+        drop(requests);
+    }
+    for ms in delays {
+        let begun = std::time::Instant::now();
+        loop {
+            let request = DescribeGroupRequest { group_id: format!("g{ms}") };
+            match client.describe_group(request).await {
+                Ok(group) if !group.get_ref().members.is_empty() => {
+                    assert!(begun.elapsed() < PATIENCE, "still there: {group:?}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                _ => break,
+            }
+        }
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_asks_for_nothing_is_closed() {
+    let mut cluster = Cluster::start(1).await;
+    let mut client = GroupServiceClient::new(cluster.channel(1).await);
+    let refused = timeout(PATIENCE, client.subscribe(pending())).await.expect("an end in time");
+    let error = Error::from_status(&refused.unwrap_err()).unwrap();
+    assert_eq!(error.error_code(), Ok(ErrorCode::RequestTimedOut));
     cluster.stop_all().await;
 }
