@@ -143,7 +143,10 @@ async fn attempt<C: Call>(
     let leader = cluster.leader_of(coordinator).map(|(leader, _)| leader);
     let leader = leader.filter(|leader| *leader != cluster.me).ok_or_else(elsewhere)?;
     let address = cluster.address(leader.broker, ListenerName::Internal).ok_or_else(elsewhere)?;
-    let channel = cluster.others.channel(&address).map_err(|_| elsewhere())?;
+    let others = &cluster.others;
+    let waits = call.wait() > Duration::ZERO;
+    let channel = if waits { others.waiting_channel(&address) } else { others.channel(&address) };
+    let channel = channel.map_err(|_| elsewhere())?;
     let client = GroupServiceClient::new(channel)
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
