@@ -2,6 +2,7 @@
 //! shows no error, and a large group settles with no more moves than it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use tidelog_client::{Client, PartitionId, Position, Record, StartPolicy, Until};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::command::tidelog;
 use crate::stage::{PATIENCE, POLL, Stage, until, within};
 
 const GROUP: &str = "billing";
@@ -172,6 +174,8 @@ impl Load {
 async fn a_large_group_settles_with_the_fewest_moves() {
     const PARTITIONS: u32 = 256;
     const MEMBERS: usize = 63;
+    /// Members in processes of their own.
+    const COMMANDS: usize = 2;
     let mut stage = Stage::new().await;
     stage.start_all().await;
     topic(&stage.client().await, PARTITIONS).await;
@@ -179,12 +183,14 @@ async fn a_large_group_settles_with_the_fewest_moves() {
     let mut members = Vec::new();
     // Several clients, for each has one connection to each broker.
     let mut clients = Vec::new();
-    for n in 0..MEMBERS {
+    for n in 0..MEMBERS - COMMANDS {
         if n % 8 == 0 {
             clients.push(stage.client().await);
         }
         members.push(Member::start(clients.last().unwrap(), clock).await);
     }
+    let bootstrap = stage.cluster.bootstrap().join(",");
+    let commands: Vec<_> = (0..COMMANDS).map(|_| Command::start(&bootstrap)).collect();
     let client = clients[0].clone();
     let before = holdings(&settled(&client, MEMBERS, PARTITIONS).await);
 
@@ -204,8 +210,29 @@ async fn a_large_group_settles_with_the_fewest_moves() {
     let (old, new) = (owner(&before), owner(&after));
     let moves = old.iter().filter(|(partition, id)| new[partition] != **id).count();
     assert_eq!(moves, owed, "a member gives up what is above its quota, and no more");
+    drop(commands);
     for member in members {
         assert_eq!(member.stop().await, [] as [String; 0], "consumers are shown no error");
+    }
+}
+
+/// A member in a process of its own; killed when dropped.
+struct Command(Child);
+
+impl Command {
+    fn start(bootstrap: &str) -> Self {
+        let args = ["consume", TOPIC, "-g", GROUP, "--from", "start", "-b", bootstrap];
+        let mut command = tidelog(&args);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has seen by then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

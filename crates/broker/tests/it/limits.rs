@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tidelog_broker::config::ByteSize;
+use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_proto::v1::{
-    DescribeTopicsRequest, Error, FetchRecordsRequest, ListOffsetsItem, ListOffsetsRequest,
-    ListTopicsRequest, NewTopic, OffsetBound, ProduceRecordsRequest, Record, TransferLeaderRequest,
+    AlterConfigsRequest, CommitOffsetsRequest, DeleteTopicsRequest, DescribePartitionRaftRequest,
+    DescribeTopicsRequest, Error, FetchOffsetsRequest, FetchRecordsRequest, HeartbeatRequest,
+    ListGroupsRequest, ListOffsetsItem, ListOffsetsRequest, ListTopicsRequest, NewTopic,
+    OffsetBound, OffsetCommit, ProduceRecordsRequest, Record, SeekGroupRequest, SeekTarget,
+    SetLogLevelRequest, Subscription, TopicConfigs, TopicPartition, TransferLeaderItem,
+    TransferLeaderRequest,
 };
 use tidelog_types::ErrorCode;
 use tokio::io::AsyncReadExt;
@@ -99,6 +104,74 @@ async fn requests_beyond_a_limit_get_a_typed_error_and_harm_nobody() {
     }
 
     let mut produce = Produce::open(log).await;
+    assert_eq!(produce.put("orders", 0, batch(&["x"], None)).await.unwrap().base_offset, 0);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_about_too_much_get_a_typed_error_and_change_nothing() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.create_topic(1, "orders", 1, 1).await;
+    let mut admin = cluster.admin(1).await;
+    let mut groups = GroupServiceClient::new(cluster.channel(1).await);
+    let topic = || "orders".to_owned();
+    let partition = || TopicPartition { topic: topic(), partition: 0 };
+    let group_id = || "billing".to_owned();
+
+    let mut answers: Vec<(&str, Status)> = Vec::new();
+    let request = DeleteTopicsRequest { topics: vec![topic(); 101], timeout_ms: 0 };
+    answers.push(("topics deleted", admin.delete_topics(request).await.unwrap_err()));
+    let configs = TopicConfigs { topic: topic(), configs: Vec::new() };
+    let request =
+        AlterConfigsRequest { topics: vec![configs; 101], ..AlterConfigsRequest::default() };
+    answers.push(("configs altered", admin.alter_configs(request).await.unwrap_err()));
+    let item = TransferLeaderItem { topic: topic(), ..TransferLeaderItem::default() };
+    let request = TransferLeaderRequest { items: vec![item; 1_001], timeout_ms: 0 };
+    answers.push(("leaders moved", admin.transfer_leader(request).await.unwrap_err()));
+    let request = DescribePartitionRaftRequest { partitions: vec![partition(); 1_001] };
+    answers.push(("insides", admin.describe_partition_raft(request).await.unwrap_err()));
+    let request = SetLogLevelRequest { filter: "x".repeat(1_025) };
+    answers.push(("log filter", admin.set_log_level(request).await.unwrap_err()));
+
+    let commit = OffsetCommit { topic: topic(), ..OffsetCommit::default() };
+    let request = CommitOffsetsRequest {
+        group_id: group_id(),
+        offsets: vec![commit; 10_001],
+        ..CommitOffsetsRequest::default()
+    };
+    answers.push(("offsets committed", groups.commit_offsets(request).await.unwrap_err()));
+    let request =
+        FetchOffsetsRequest { group_id: group_id(), partitions: vec![partition(); 10_001] };
+    answers.push(("offsets fetched", groups.fetch_offsets(request).await.unwrap_err()));
+    let target = SeekTarget { topic: topic(), ..SeekTarget::default() };
+    let request = SeekGroupRequest {
+        group_id: group_id(),
+        targets: vec![target; 10_001],
+        ..SeekGroupRequest::default()
+    };
+    answers.push(("offsets sought", groups.seek_group(request).await.unwrap_err()));
+    let heartbeat = |topics, max_wait_ms| HeartbeatRequest {
+        group_id: group_id(),
+        member_id: "m".to_owned(),
+        subscription: Some(Subscription { topics, ..Subscription::default() }),
+        max_wait_ms,
+        ..HeartbeatRequest::default()
+    };
+    let many = (0..1_001).map(|n| format!("topic-{n}")).collect();
+    answers.push(("topics named", groups.heartbeat(heartbeat(many, 0)).await.unwrap_err()));
+    let request = heartbeat(vec![topic()], 60_001);
+    answers.push(("heartbeat's wait", groups.heartbeat(request).await.unwrap_err()));
+    for (what, status) in &answers {
+        assert_eq!(code(status), ErrorCode::InvalidRequest, "{what}: {status}");
+    }
+    let mut bad = heartbeat(vec![topic()], 0);
+    bad.subscription.as_mut().unwrap().session_timeout_ms = 999;
+    let refused = groups.heartbeat(bad).await.unwrap_err();
+    assert_eq!(code(&refused), ErrorCode::InvalidSessionTimeout, "{refused}");
+
+    let listed = groups.list_groups(ListGroupsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.groups, [], "no group was made on the way");
+    let mut produce = Produce::open(cluster.log(1).await).await;
     assert_eq!(produce.put("orders", 0, batch(&["x"], None)).await.unwrap().base_offset, 0);
     cluster.stop_all().await;
 }
