@@ -18,19 +18,22 @@ use tidelog_proto::v1::{
 use tidelog_types::ErrorCode;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
 use super::recorder::{Clock, Recorder};
 use super::{GROUP, TOPIC};
 
-/// A crash should not take long to show, and a member that a busy machine holds up is not to be taken for
-/// dead: while the coordinator has no leader, a member here waits for its commit before it says more.
-const SESSION: Duration = Duration::from_secs(4);
+/// Long enough that a member which a busy machine holds up is not taken for dead.
+const SESSION: Duration = Duration::from_secs(8);
+
+/// A member here does one thing at a time: a commit that waits for a leader must not keep it from the next
+/// sign of life. Whether it took effect is then unknown.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a zombie is silent: until it has been expired, with a broker's kill on the way too.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(14);
 
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -314,7 +317,10 @@ impl Member {
             offsets: offsets.clone(),
         };
         let invoke = self.clock.now();
-        let answer = GroupServiceClient::new(self.channel()).commit_offsets(request).await;
+        let mut client = GroupServiceClient::new(self.channel());
+        let answer = timeout(COMMIT_PATIENCE, client.commit_offsets(request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer yet")));
+        // What was not answered may take effect later still: its end is open.
         let at = self.clock.since(invoke);
         let results = match answer {
             Ok(answer) => answer.into_inner().results.into_iter().map(|r| r.result).collect(),
