@@ -32,6 +32,9 @@ const SESSION: Duration = Duration::from_secs(8);
 /// sign of life. Whether it took effect is then unknown.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// One that sends no more signs of life waits for as long as a coordinator may be without a leader.
+const LAST_PATIENCE: Duration = Duration::from_secs(12);
+
 /// How long a zombie is silent: until it has been expired, with a broker's kill on the way too.
 const SILENCE: Duration = Duration::from_secs(14);
 
@@ -148,14 +151,14 @@ impl Member {
                     heartbeat = Box::pin(self.heartbeat());
                 }
                 Some(piece) = self.pieces.recv() => self.deliver(piece),
-                _ = commits.tick() => drop(self.commit(|_| true).await),
+                _ = commits.tick() => drop(self.commit(COMMIT_PATIENCE, |_| true).await),
             }
         };
         drop(heartbeat);
         match end {
             End::Crash => {}
             End::Leave => {
-                self.commit(|_| true).await;
+                self.commit(LAST_PATIENCE, |_| true).await;
                 self.held.clear();
                 self.leave().await;
             }
@@ -243,7 +246,7 @@ impl Member {
         let lost: Vec<u32> =
             self.held.keys().filter(|held| !told.contains_key(held)).copied().collect();
         if !lost.is_empty() {
-            self.commit(|partition| lost.contains(&partition)).await;
+            self.commit(COMMIT_PATIENCE, |partition| lost.contains(&partition)).await;
             let now = self.clock.now();
             let gone = |partition: &u32| {
                 let granted = self.held.remove(partition)?.granted;
@@ -297,7 +300,7 @@ impl Member {
     }
 
     /// Commits what was delivered; tells whether the member is known. Once: what fails comes again.
-    async fn commit(&mut self, which: impl Fn(u32) -> bool) -> bool {
+    async fn commit(&mut self, patience: Duration, which: impl Fn(u32) -> bool) -> bool {
         let due = self.held.iter().filter(|(partition, _)| which(**partition));
         let due = due.filter(|(_, held)| held.committed != Some(held.next));
         let offset = |(partition, held): (&u32, &Held)| OffsetCommit {
@@ -318,7 +321,7 @@ impl Member {
         };
         let invoke = self.clock.now();
         let mut client = GroupServiceClient::new(self.channel());
-        let answer = timeout(COMMIT_PATIENCE, client.commit_offsets(request)).await;
+        let answer = timeout(patience, client.commit_offsets(request)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer yet")));
         // What was not answered may take effect later still: its end is open.
         let at = self.clock.since(invoke);
@@ -338,10 +341,11 @@ impl Member {
                     }
                     Outcome::Accepted(kept.offset as u64)
                 }
-                Some(Kept::Error(error)) if error.maybe_written => Outcome::Unknown,
+                // A broker that lost the coordinator's answer tries again, so a refusal may follow a try
+                // that took effect. What a fenced member must not get is an acceptance.
                 Some(Kept::Error(error)) => {
                     known &= error.error_code() != Ok(ErrorCode::UnknownMemberId);
-                    Outcome::Refused
+                    Outcome::Unknown
                 }
                 None => Outcome::Unknown,
             };
@@ -392,7 +396,7 @@ impl Member {
         self.held.values_mut().for_each(|held| held.committed = None);
         loop {
             let invoke = self.clock.now();
-            if self.held.is_empty() || !self.commit(|_| true).await {
+            if self.held.is_empty() || !self.commit(LAST_PATIENCE, |_| true).await {
                 return self.over(invoke);
             }
             sleep(AGAIN_AFTER).await;
