@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use tidelog_raft::{PartitionConfig, Role};
+use tidelog_raft::{Founding, PartitionConfig, Role};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, TopicId};
 use tokio::time::timeout;
 
@@ -71,7 +71,9 @@ async fn all_groups_share_one_connection_per_ordered_pair_of_nodes() {
         let mut replicas = Vec::new();
         for (id, running) in cluster.running.iter().rev() {
             let config = PartitionConfig::default();
-            let opened = running.node.open_partition(group, &voters, config, *id == voters[0]);
+            let first = *id == voters[0];
+            let founding = if first { Founding::Leads } else { Founding::Follows };
+            let opened = running.node.open_partition(group, &voters, config, founding);
             replicas.push(opened.await.unwrap());
         }
         until("the group has a leader", || {
