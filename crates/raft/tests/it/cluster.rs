@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Counting, Valve, World};
+use crate::world::{Dialer, Valve, Wires, World};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,6 +53,7 @@ pub(crate) struct Cluster {
     addresses: BTreeMap<NodeId, SocketAddr>,
     pub(crate) running: BTreeMap<NodeId, Running>,
     pub(crate) worlds: BTreeMap<NodeId, World>,
+    wires: Wires,
     config: PartitionConfig,
     timings: Timings,
 }
@@ -94,8 +95,8 @@ impl Cluster {
         }
         let addresses =
             listeners.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
-        let (running, worlds) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { dir, group, addresses, running, worlds, config, timings };
+        let (running, worlds, wires) = (BTreeMap::new(), BTreeMap::new(), Wires::default());
+        let mut cluster = Self { dir, group, addresses, running, worlds, wires, config, timings };
         // The one that writes the first membership comes last, so that it finds the others.
         for (node, listener) in listeners.into_iter().rev() {
             let data = cluster.data(node);
@@ -112,6 +113,11 @@ impl Cluster {
     async fn run(&mut self, id: NodeId, listener: TcpListener, initialize: bool) {
         let (data, world) = (self.data(id), &self.worlds[&id]);
         static SEED: AtomicU64 = AtomicU64::new(1);
+        let dialer = Dialer {
+            from: self.addresses[&id].to_string(),
+            open: Arc::clone(&world.open),
+            wires: self.wires.clone(),
+        };
         let env = Environment {
             disk: Arc::clone(&world.disk),
             flusher: Arc::clone(&world.valve) as _,
@@ -121,7 +127,7 @@ impl Cluster {
                 let n = SEED.fetch_add(1, Ordering::Relaxed);
                 n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             }),
-            connector: Arc::new(Counting(Arc::clone(&world.open))),
+            connector: Arc::new(dialer),
         };
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
         if self.timings == Timings::Patient {
@@ -162,6 +168,11 @@ impl Cluster {
         // The listener must be closed before the others redial.
         let _ = killed.server.await;
         killed.node.abandon().await;
+    }
+
+    /// From now on a node hears nothing and says nothing, though its connections stay open.
+    pub(crate) fn silence(&self, id: NodeId) {
+        self.wires.silence(self.addresses[&id].to_string());
     }
 
     /// Cuts a node's power: what its simulated disk has not synced is lost.
