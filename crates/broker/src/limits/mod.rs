@@ -27,6 +27,9 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// The same between brokers, where calls wait for each other's news.
 pub const INTERNAL_STREAMS_PER_CONNECTION_MAX: u32 = 4096;
 
+/// Connections of the internal listener: two brokers need a handful.
+pub const INTERNAL_CONNECTIONS_MAX: usize = 4096;
+
 /// HTTP/2 flow-control window of one stream in bytes.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 

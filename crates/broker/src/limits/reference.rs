@@ -84,14 +84,19 @@ fn rows() -> Vec<Row> {
             "HTTP/2 makes the broker wait",
         ),
         row(
+            "connections of the listener for brokers",
+            INTERNAL_CONNECTIONS_MAX.to_string(),
+            "new ones wait in the system's queue",
+        ),
+        row(
             "HTTP/2 window of a stream",
             size(STREAM_WINDOW_BYTES as usize),
-            "HTTP/2 makes the client wait",
+            "HTTP/2 makes the client wait, and cuts off one that does not",
         ),
         row(
             "HTTP/2 window of a connection",
             size(CONNECTION_WINDOW_BYTES as usize),
-            "HTTP/2 makes the client wait",
+            "HTTP/2 makes the client wait, and cuts off one that does not",
         ),
         row("HTTP/2 frame", size(FRAME_BYTES_MAX as usize), "the connection is closed"),
         row("headers of a request", size(HEADERS_BYTES_MAX as usize), "the call is refused"),
@@ -283,7 +288,8 @@ With its limits a broker's memory is bounded: {} for itself, `storage.tail_cache
 {} for what subscriptions hold, and {} for each replica. With the defaults and without replicas that is {}, most of it for connections that all
 fill their windows at once; `tidelog_memory_bytes_max` among the metrics is the sum for the
 configuration that holds. Topics that allow larger batches than the default add them for each fetch
-stream.
+stream. What brokers have on their way to one another is not part of the sum: the internal listener is
+for them alone.
 ",
         size(MEMORY_BASE),
         size(CONNECTION_WINDOW_BYTES.into()),
