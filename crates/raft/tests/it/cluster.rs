@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Counting, Valve, World};
+use crate::world::{Dialer, Valve, Wires, World};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,6 +55,7 @@ pub(crate) struct Cluster {
     pub(crate) worlds: BTreeMap<NodeId, World>,
     /// Listeners of nodes that were not started yet.
     reserved: BTreeMap<NodeId, TcpListener>,
+    wires: Wires,
     config: PartitionConfig,
     timings: Timings,
 }
@@ -122,11 +123,11 @@ impl Cluster {
         }
         let addresses =
             reserved.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
-        let (running, worlds) = (BTreeMap::new(), BTreeMap::new());
+        let (running, worlds, wires) = (BTreeMap::new(), BTreeMap::new(), Wires::default());
         let mut cluster =
-            Self { dir, group, addresses, running, worlds, reserved, config, timings };
+            Self { dir, group, addresses, running, worlds, reserved, wires, config, timings };
         for node in cluster.reserved.keys() {
-            let data = cluster.dir.path().join(node.broker.to_string());
+            let data = cluster.data(*node);
             cluster.worlds.insert(*node, world(&data));
         }
         cluster
@@ -150,6 +151,11 @@ impl Cluster {
         };
         let (data, world) = (self.data(id), &self.worlds[&id]);
         static SEED: AtomicU64 = AtomicU64::new(1);
+        let dialer = Dialer {
+            from: self.addresses[&id].to_string(),
+            open: Arc::clone(&world.open),
+            wires: self.wires.clone(),
+        };
         let env = Environment {
             disk: Arc::clone(&world.disk),
             flusher: Arc::clone(&world.valve) as _,
@@ -159,7 +165,7 @@ impl Cluster {
                 let n = SEED.fetch_add(1, Ordering::Relaxed);
                 n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             }),
-            connector: Arc::new(Counting(Arc::clone(&world.open))),
+            connector: Arc::new(dialer),
         };
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
         if self.timings == Timings::Patient {
@@ -192,6 +198,11 @@ impl Cluster {
         // The listener must be closed before the others redial.
         let _ = killed.server.await;
         killed.node.abandon().await;
+    }
+
+    /// From now on a node hears nothing and says nothing, though its connections stay open.
+    pub(crate) fn silence(&self, id: NodeId) {
+        self.wires.silence(self.addresses[&id].to_string());
     }
 
     /// Cuts a node's power: what its simulated disk has not synced is lost.
