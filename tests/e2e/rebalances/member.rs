@@ -392,9 +392,10 @@ impl Member {
                 Some(piece) = self.pieces.recv() => self.deliver(piece),
             }
         }
-        // One that has read nothing new has nothing to commit, and is a zombie all the same.
-        self.held.values_mut().for_each(|held| held.committed = None);
         loop {
+            // One that has read nothing new has nothing to commit, and is a zombie all the same. It may
+            // be a member still: the session begins anew with each leader of the group.
+            self.held.values_mut().for_each(|held| held.committed = None);
             let invoke = self.clock.now();
             if self.held.is_empty() || !self.commit(LAST_PATIENCE, |_| true).await {
                 return self.over(invoke);
