@@ -349,7 +349,9 @@ async fn live(
     };
     let Settled { identity, initialize } =
         settle(&core.config, &core.env, identity, &introducer, waiting).await?;
-    let cluster = open_cluster(&core, &identity, &introducer, &raft, initialize).await?;
+    let internal = addresses.get("internal").map(|at| at.advertised.to_string());
+    let node = NodeConfig { address: internal, ..node_config(&core.config, &identity) };
+    let cluster = open_cluster(&core, &identity, &introducer, &raft, node, initialize).await?;
     core.phase.send_replace(Phase::Running(Arc::clone(&cluster)));
 
     let name = |name: &str| match name {
@@ -389,11 +391,12 @@ async fn open_cluster(
     identity: &Identity,
     introducer: &Arc<Introducer>,
     raft: &SwitchingRaft,
+    node: NodeConfig,
     initialize: Option<std::collections::BTreeSet<tidelog_types::NodeId>>,
 ) -> Result<Arc<Cluster>, RunError> {
     let failed = |err: &dyn std::error::Error| RunError::Node(reconcile::with_sources(err));
     let (config, env) = (&core.config, &core.env);
-    let node = Node::open(node_config(config, identity), env.node.clone());
+    let node = Node::open(node, env.node.clone());
     let node = node.await.map_err(|err| failed(&err))?;
     let initial = config.initial_brokers.iter();
     let nodes = formation::initial_nodes(config).into_iter();

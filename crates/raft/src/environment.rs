@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// The cluster that it belongs to.
     pub cluster_id: String,
+    /// Where the others find it, as `host:port`; told to whoever it dials.
+    pub address: Option<String>,
     /// Where its logs lie.
     pub data_dir: PathBuf,
     /// Bytes of recent entries kept in memory, over all groups. Smaller: followers that lag and
@@ -66,6 +68,7 @@ impl NodeConfig {
         Self {
             node,
             cluster_id,
+            address: None,
             data_dir,
             tail_cache_bytes: 64 * 1024 * 1024,
             heartbeat: Duration::from_millis(200),

@@ -136,7 +136,13 @@ impl Node {
     pub async fn open(config: NodeConfig, env: Environment) -> Result<Self, Error> {
         let probing = Probing { every: config.probe, missed: config.probe_missed };
         let connector = Arc::clone(&env.connector);
-        let (peers, died) = Peers::new(config.node, config.cluster_id.clone(), connector, probing);
+        let (peers, died) = Peers::new(
+            config.node,
+            config.cluster_id.clone(),
+            config.address.clone().unwrap_or_default(),
+            connector,
+            probing,
+        );
         let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
         let (path, node) = (config.data_dir.join("votes.log"), config.node);
         let votes =
@@ -504,6 +510,10 @@ impl Shared {
 impl Groups for Shared {
     fn port(&self, group: GroupId) -> Option<Arc<dyn Port>> {
         self.groups().get(&group).map(|hosted| Arc::clone(&hosted.port))
+    }
+
+    fn met(&self, node: NodeId, address: &str) {
+        self.peers.met(node, address);
     }
 }
 

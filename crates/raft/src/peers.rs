@@ -19,6 +19,8 @@ pub(crate) type Liveness = BTreeMap<NodeId, PeerStatus>;
 pub(crate) struct Peers {
     me: NodeId,
     cluster_id: String,
+    /// Where this node is found.
+    address: String,
     connector: Arc<dyn Connector>,
     probing: Probing,
     known: Mutex<Known>,
@@ -38,13 +40,14 @@ impl Peers {
     pub(crate) fn new(
         me: NodeId,
         cluster_id: String,
+        address: String,
         connector: Arc<dyn Connector>,
         probing: Probing,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<NodeId>) {
         let known = Mutex::new(Known::default());
         let liveness = watch::Sender::new(Liveness::new());
         let (deaths, died) = mpsc::unbounded_channel();
-        let peers = Self { me, cluster_id, connector, probing, known, liveness, deaths };
+        let peers = Self { me, cluster_id, address, connector, probing, known, liveness, deaths };
         (Arc::new(peers), died)
     }
 
@@ -58,6 +61,7 @@ impl Peers {
             cluster_id: self.cluster_id.clone(),
             from: self.me.to_u64(),
             to: node.to_u64(),
+            address: self.address.clone(),
         };
         let peer = Peer::new(hello, node, self.deaths.clone());
         peer.set_address(known.addresses.get(&node).cloned());
@@ -81,6 +85,16 @@ impl Peers {
         for node in others {
             // Dialled at once, so that liveness is known before a group needs it.
             self.get(node);
+        }
+    }
+
+    /// A node that this one has heard of says where it listens. It counts beside the address that was
+    /// told for it, which may be of before: a leader that does not find a broker any more is the very
+    /// one that the broker would have to tell.
+    pub(crate) fn met(&self, node: NodeId, address: &str) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = known.peers.get(&node) {
+            peer.said(address);
         }
     }
 

@@ -101,6 +101,10 @@ pub struct StreamHello {
     /// The node that the caller means to talk to; another one refuses.
     #[prost(uint64, tag = "3")]
     pub to: u64,
+    /// Where the caller's internal listener is. Who is called may know an older address only, when the
+    /// caller came back elsewhere; empty when the caller does not say.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
 }
 /// ExchangeResponse is a run of answers.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -3,8 +3,9 @@
 //! The node finds out about a death faster than any group's election timeout would: a process that
 //! died closes its connections and its port refuses; one that froze or was cut off misses probes.
 
+use std::borrow::Cow;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidelog_proto::v1::raft_request::Body as Ask;
@@ -64,6 +65,8 @@ pub(crate) struct Peer {
     connection: RwLock<Option<Connection>>,
     status: watch::Sender<PeerStatus>,
     address: watch::Sender<Option<String>>,
+    /// Where it said itself that it listens, when it called.
+    said: Mutex<Option<String>>,
     /// Told of each death, which a watch could swallow when the peer is back at once.
     deaths: mpsc::UnboundedSender<NodeId>,
 }
@@ -81,6 +84,7 @@ impl Peer {
             connection: RwLock::new(None),
             status: watch::Sender::new(PeerStatus::Unknown),
             address: watch::Sender::new(None),
+            said: Mutex::new(None),
             deaths,
         })
     }
@@ -113,6 +117,20 @@ impl Peer {
         });
     }
 
+    /// It says itself where it listens.
+    pub(crate) fn said(&self, address: &str) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.to_owned());
+    }
+
+    /// Where to dial, `tries` times after it was reached last: every other time where it said itself.
+    fn place<'a>(&self, told: &'a str, tries: u32) -> Cow<'a, str> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*said {
+            Some(said) if tries % 2 == 1 => Cow::Owned(said.clone()),
+            _ => Cow::Borrowed(told),
+        }
+    }
+
     /// Whether it lives, as it changes.
     pub(crate) fn status(&self) -> watch::Receiver<PeerStatus> {
         self.status.subscribe()
@@ -132,6 +150,7 @@ impl Peer {
         let mut addresses = self.address.subscribe();
         let mut pause = REDIAL_MIN;
         let mut run = None;
+        let mut tries = 0;
         loop {
             let Some(address) = addresses.borrow_and_update().clone() else {
                 // The sender lives in `self`, so this ends only with a new address.
@@ -140,8 +159,12 @@ impl Peer {
                 }
                 continue;
             };
+            let address = self.place(&address, tries);
+            tries += 1;
             match timeout(probing.missed, self.dial(&*connector, &address)).await {
                 Ok(Ok(connection)) => {
+                    // Where it was found it is looked for first, if the connection breaks.
+                    tries -= 1;
                     let began = Instant::now();
                     self.serve(connection, probing, &mut run).await;
                     // A connection that breaks as soon as it is made is not dialled in a loop.
@@ -153,7 +176,7 @@ impl Peer {
                     }
                 }
                 Ok(Err(err)) => {
-                    debug!(node = %self.node, address, %err, "peer not reached");
+                    debug!(node = %self.node, %address, %err, "peer not reached");
                     self.mark(PeerStatus::Dead);
                     sleep(pause).await;
                     pause = (pause * 2).min(REDIAL_MAX);

@@ -68,6 +68,9 @@ pub(crate) trait Port: Send + Sync + fmt::Debug {
 pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
     /// The group's port; `None` when it is not served here.
     fn port(&self, group: GroupId) -> Option<Arc<dyn Port>>;
+
+    /// A node that calls says where it listens.
+    fn met(&self, node: NodeId, address: &str);
 }
 
 /// Answers who this broker is, in every phase of its life.
@@ -127,6 +130,9 @@ impl RaftServer {
                 "caller looks for node {}, this is node {me}",
                 NodeId::from_u64(hello.to)
             )));
+        }
+        if !hello.address.is_empty() {
+            groups.met(NodeId::from_u64(hello.from), &hello.address);
         }
         Ok(Arc::clone(groups))
     }

@@ -168,6 +168,7 @@ impl Cluster {
             connector: Arc::new(dialer),
         };
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
+        config.address = Some(address.to_string());
         if self.timings == Timings::Patient {
             (config.election_min, config.election_max) = (PATIENCE, PATIENCE * 2);
         }
@@ -215,6 +216,14 @@ impl Cluster {
 
     /// Starts a killed node on its data.
     pub(crate) async fn restart(&mut self, id: NodeId) {
+        self.open(id, Founding::Over).await;
+    }
+
+    /// Starts a killed node on its data, where no other node looks for it.
+    pub(crate) async fn restart_elsewhere(&mut self, id: NodeId) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.addresses.insert(id, listener.local_addr().unwrap());
+        self.reserved.insert(id, listener);
         self.open(id, Founding::Over).await;
     }
 

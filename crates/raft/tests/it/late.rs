@@ -41,8 +41,8 @@ fn text(n: usize) -> String {
 
 /// Sends `ask` to `to` on a connection of its own and gives the answer.
 async fn ask(cluster: &Cluster, from: NodeId, to: NodeId, ask: Ask) -> Answer {
-    let hello =
-        StreamHello { cluster_id: CLUSTER_ID.to_owned(), from: from.to_u64(), to: to.to_u64() };
+    let (cluster_id, address) = (CLUSTER_ID.to_owned(), String::new());
+    let hello = StreamHello { cluster_id, from: from.to_u64(), to: to.to_u64(), address };
     let group = cluster.group.to_bytes().to_vec().into();
     let request = RaftRequest { group, stream: 1, body: Some(ask) };
     let message = ExchangeRequest { hello: Some(hello), requests: Vec::new() };
