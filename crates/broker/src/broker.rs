@@ -168,7 +168,7 @@ impl Broker {
         let life = live(Arc::clone(&core), identity, introducer, raft, advertised);
         let life = tokio::spawn(async move {
             let end = life.await;
-            let reason = end.as_ref().err().map(|err| reconcile::with_sources(err));
+            let reason = end.as_ref().err().map(|err| tidelog_raft::with_sources(err));
             tell.send_replace(Some(reason.unwrap_or_default().into()));
             end
         });
@@ -394,7 +394,7 @@ async fn open_cluster(
     node: NodeConfig,
     initialize: Option<std::collections::BTreeSet<tidelog_types::NodeId>>,
 ) -> Result<Arc<Cluster>, RunError> {
-    let failed = |err: &dyn std::error::Error| RunError::Node(reconcile::with_sources(err));
+    let failed = |err: &dyn std::error::Error| RunError::Node(tidelog_raft::with_sources(err));
     let (config, env) = (&core.config, &core.env);
     let node = Node::open(node, env.node.clone());
     let node = node.await.map_err(|err| failed(&err))?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tidelog_raft::{Error as RaftError, Founding, PartitionConfig};
+use tidelog_raft::{Error as RaftError, Founding, PartitionConfig, with_sources};
 use tidelog_state::metadata::{Command, Machine, Partition, TopicState};
 use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName};
 use tokio::time::{Instant, sleep};
@@ -183,16 +183,4 @@ async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
         warn!(%err, "deletion is not reported yet");
     }
     reported.is_ok() && failed.is_empty()
-}
-
-/// An error with everything under it, in one line.
-pub(crate) fn with_sources(err: &dyn std::error::Error) -> String {
-    let mut line = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        line.push_str(": ");
-        line.push_str(&err.to_string());
-        source = err.source();
-    }
-    line
 }

@@ -51,7 +51,8 @@ impl Log {
     pub fn mend(self: &Arc<Self>, first: LogIndex) -> Result<Mending, Error> {
         let (segment, end) = {
             let state = self.state();
-            let at = state.segment_of(first).filter(|at| state.segments[*at].first_index() == first);
+            let at =
+                state.segment_of(first).filter(|at| state.segments[*at].first_index() == first);
             let at = at.ok_or(Error::Gone { index: first })?;
             let Some(next) = state.segments.get(at + 1) else {
                 return Err(Error::Refused { reason: format!("segment {first} takes entries") });

@@ -6,6 +6,7 @@
 //! that the leader holds is here, the replica must not vote: it may have acked what it has lost. A
 //! file in the log's directory says so, and [`Log::open`] refuses as long as it is there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +68,18 @@ impl Log {
         }
     }
 
-    /// Begins a log again of which nothing was left; with `start`, there. Blocks.
+    /// Sets all of a log aside that was salvaged: nothing is left of it then. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn set_aside(env: &Env, group: GroupId) -> Result<(), OpenError> {
+        let dir = directory(&env.data, group);
+        let io = |err| OpenError::io("set aside", dir.clone())(err);
+        mark_unfinished(env, &dir).map_err(io)?;
+        move_aside(env, &dir, LogIndex::ZERO, None).map(drop).map_err(io)
+    }
+
+    /// Begins a salvaged log again, with nothing of what was left; with `start`, there. Blocks.
     ///
     /// # Errors
     /// The disk.
@@ -80,12 +92,8 @@ impl Log {
         let dir = directory(&env.data, group);
         let frontier = start.map_or_else(Frontier::default, |start| start.frontier);
         let first = frontier.next_index();
+        Self::set_aside(env, group)?;
         let begin = || {
-            for name in env.disk.list(&dir)? {
-                if name.ends_with(".start") {
-                    env.disk.remove_file(&dir.join(name))?;
-                }
-            }
             if let Some(start) = start {
                 disk::replace(&*env.disk, &dir.join(file_name(first, "start")), &start.encode())?;
             }
@@ -143,35 +151,13 @@ fn is_emptied(env: &Env, dir: &Path) -> bool {
 /// ended there anyway.
 fn cut_at(env: &Env, dir: &Path, path: &Path, position: u64) -> io::Result<bool> {
     let disk = &*env.disk;
-    let index_of = |path: &Path| path.file_stem()?.to_str()?.parse().ok().map(LogIndex);
     let damaged = index_of(path).ok_or_else(|| io::Error::other("a file of no segment"))?;
-    let mut indexes: Vec<LogIndex> = disk
-        .list(dir)?
-        .iter()
-        .filter(|name| name.ends_with(".log") || name.ends_with(".start"))
-        .filter_map(|name| index_of(Path::new(name)))
-        .filter(|index| *index >= damaged)
-        .collect();
-    indexes.sort();
-    indexes.dedup();
     let whole_entries = position > 0;
-    indexes.retain(|index| *index > damaged || !whole_entries);
-    let mut cut = !indexes.is_empty();
-    // Newest first, so that no crash leaves a hole.
-    for index in indexes.into_iter().rev() {
-        for extension in ["start", "idx"] {
-            let file = dir.join(file_name(index, extension));
-            if disk::exists(disk, &file)? {
-                disk.remove_file(&file)?;
-            }
-        }
-        let log = dir.join(file_name(index, "log"));
-        if disk::exists(disk, &log)? {
-            let kept = if index == damaged { ROTTEN } else { ASIDE };
-            disk.rename(&log, &log.with_extension(kept))?;
-        }
-        disk.sync_dir(dir)?;
-    }
+    let mut cut = if whole_entries {
+        move_aside(env, dir, damaged.next(), None)?
+    } else {
+        move_aside(env, dir, damaged, Some(damaged))?
+    };
     if whole_entries {
         let file = disk.open(path, Open::Write)?;
         if file.len()? > position {
@@ -183,4 +169,35 @@ fn cut_at(env: &Env, dir: &Path, path: &Path, position: u64) -> io::Result<bool>
         }
     }
     Ok(cut)
+}
+
+/// Takes the segments away that begin at `from` or later; of the one at `rotten` the bytes are kept for
+/// good, of the others until the log is whole. Whether there were any.
+fn move_aside(env: &Env, dir: &Path, from: LogIndex, rotten: Option<LogIndex>) -> io::Result<bool> {
+    let disk = &*env.disk;
+    let names = disk.list(dir)?;
+    let of_segments =
+        names.iter().filter(|name| name.ends_with(".log") || name.ends_with(".start"));
+    let indexes = of_segments.filter_map(|name| index_of(Path::new(name)));
+    let indexes: BTreeSet<LogIndex> = indexes.filter(|index| *index >= from).collect();
+    // Newest first, so that no crash leaves a hole.
+    for index in indexes.iter().rev() {
+        for extension in ["start", "idx"] {
+            let file = dir.join(file_name(*index, extension));
+            if disk::exists(disk, &file)? {
+                disk.remove_file(&file)?;
+            }
+        }
+        let log = dir.join(file_name(*index, "log"));
+        if disk::exists(disk, &log)? {
+            let kept = if Some(*index) == rotten { ROTTEN } else { ASIDE };
+            disk.rename(&log, &log.with_extension(kept))?;
+        }
+        disk.sync_dir(dir)?;
+    }
+    Ok(!indexes.is_empty())
+}
+
+fn index_of(path: &Path) -> Option<LogIndex> {
+    path.file_stem()?.to_str()?.parse().ok().map(LogIndex)
 }
