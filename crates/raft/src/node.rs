@@ -71,6 +71,9 @@ pub enum Error {
         group: GroupId,
         /// What is wrong.
         reason: String,
+        /// Whether [`Node::refill`] may bring it back: it knows what it has voted, and lacks only
+        /// entries.
+        is_repairable: bool,
     },
     /// The engine refused.
     #[error("start the group {group}: {reason}")]
@@ -384,8 +387,11 @@ impl Node {
     }
 
     /// Takes a damaged replica out of its group: hands leadership over, if it has it, and stops it. Its
-    /// files stay; see [`Node::refill`].
-    pub async fn step_out(&self, group: GroupId) {
+    /// files stay, marked as damaged: see [`Node::refill`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn step_out(&self, group: GroupId) -> Result<(), Error> {
         let _opening = self.shared.opening.lock().await;
         let member = self.shared.groups().get(&group).map(|hosted| Arc::clone(&hosted.member));
         if let Some(member) = member {
@@ -393,6 +399,11 @@ impl Node {
             drop(timeout(CAMPAIGN_PATIENCE, member.hand_over(&live, &*self.shared)).await);
         }
         self.close_group(group).await;
+        // What was found may look torn to the one who opens it next, and must not be cut as such.
+        let env = self.log_env();
+        let mark = move || Log::mark_damaged(&env, group);
+        let marked = executor::run(&*self.shared.env.executor, mark).await?;
+        marked.map_err(|source| Error::Log { what: group.to_string(), source })
     }
 
     async fn close_group(&self, group: GroupId) {
@@ -535,15 +546,17 @@ impl Node {
                 Log::create(env, group, config, None)
             }
         });
-        let quarantined = |reason: String| Error::Quarantined { group, reason };
+        let quarantined = |err: &log::OpenError, is_repairable| {
+            Err(Error::Quarantined { group, reason: err.to_string(), is_repairable })
+        };
         match open.await? {
             Ok(log) => Ok(log),
-            Err(
-                err @ (log::OpenError::Corrupt { .. }
-                | log::OpenError::Unfinished { .. }
-                | log::OpenError::Missing { .. }
-                | log::OpenError::Exists { .. }),
-            ) => Err(quarantined(err.to_string())),
+            Err(err @ (log::OpenError::Corrupt { .. } | log::OpenError::Unfinished { .. })) => {
+                quarantined(&err, true)
+            }
+            Err(err @ (log::OpenError::Missing { .. } | log::OpenError::Exists { .. })) => {
+                quarantined(&err, false)
+            }
             Err(source) => Err(Error::Log { what: group.to_string(), source }),
         }
     }

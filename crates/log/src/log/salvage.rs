@@ -39,6 +39,15 @@ pub enum Salvaged {
 }
 
 impl Log {
+    /// From now on the log does not open before it was salvaged and filled up again. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn mark_damaged(env: &Env, group: GroupId) -> Result<(), OpenError> {
+        let dir = directory(&env.data, group);
+        mark_unfinished(env, &dir).map_err(OpenError::io("mark as damaged", dir))
+    }
+
     /// Keeps what is whole of a damaged log, up to the first damage. Blocks.
     ///
     /// What it gives must not take part in its group before [`Log::finish_salvage`]. Calling it again

@@ -143,6 +143,7 @@ impl Node {
         }
         let (whole, group) = (Arc::clone(log), log.group());
         executor::run(&*self.shared.env.executor, move || whole.finish_salvage()).await??;
+        self.shared.scrubber.counters.repaired();
         info!(%group, entries = refilled.entries, bytes = refilled.bytes, "a replica is whole again");
         Ok(refilled)
     }

@@ -186,7 +186,7 @@ impl Cluster {
     pub(crate) async fn step_out(&mut self, id: NodeId) -> Refilled {
         let Running { node, partition, server } = self.running.remove(&id).unwrap();
         drop(partition);
-        node.step_out(self.group).await;
+        node.step_out(self.group).await.unwrap();
         let (refilled, partition) = self.refill(&node).await;
         self.running.insert(id, Running { node, partition, server });
         refilled
