@@ -31,5 +31,6 @@ mod overload;
 mod patience;
 mod pauses;
 mod rebalances;
+mod rot;
 mod stage;
 mod witness;

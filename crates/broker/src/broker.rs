@@ -1,6 +1,6 @@
 //! One broker: owns its tasks and sockets, starts and stops them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelog_log::disk::{DataLock, LockError};
-use tidelog_raft::{Node, NodeConfig, RaftServer};
+use tidelog_raft::{Metadata, Node, NodeConfig, RaftServer, Scrubbing, with_sources};
+use tidelog_types::{GroupId, NodeId};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
@@ -27,7 +28,7 @@ use crate::others::Others;
 use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
-use crate::{formation, groups, http, leaders, reconcile, registry, server};
+use crate::{formation, groups, http, leaders, reconcile, registry, repair, server};
 
 /// Where the view lies in the data directory.
 const VIEW_DIR: &str = "view";
@@ -168,7 +169,7 @@ impl Broker {
         let life = live(Arc::clone(&core), identity, introducer, raft, advertised);
         let life = tokio::spawn(async move {
             let end = life.await;
-            let reason = end.as_ref().err().map(|err| reconcile::with_sources(err));
+            let reason = end.as_ref().err().map(|err| with_sources(err));
             tell.send_replace(Some(reason.unwrap_or_default().into()));
             end
         });
@@ -363,6 +364,7 @@ async fn live(
         addresses.into_iter().map(|(listener, at)| (name(listener), at.advertised)).collect();
     let mut tasks = JoinSet::new();
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
+    tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
     tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
@@ -392,19 +394,25 @@ async fn open_cluster(
     introducer: &Arc<Introducer>,
     raft: &SwitchingRaft,
     node: NodeConfig,
-    initialize: Option<std::collections::BTreeSet<tidelog_types::NodeId>>,
+    initialize: Option<BTreeSet<NodeId>>,
 ) -> Result<Arc<Cluster>, RunError> {
-    let failed = |err: &dyn std::error::Error| RunError::Node(reconcile::with_sources(err));
+    let failed = |err: &dyn std::error::Error| RunError::Node(with_sources(err));
     let (config, env) = (&core.config, &core.env);
     let node = Node::open(node, env.node.clone());
     let node = node.await.map_err(|err| failed(&err))?;
     let initial = config.initial_brokers.iter();
-    let nodes = formation::initial_nodes(config).into_iter();
+    let initial_nodes: Vec<NodeId> = formation::initial_nodes(config).into_iter().collect();
     node.set_addresses(
-        nodes.zip(initial).map(|(node, one)| (node, one.address.to_string())).collect(),
+        initial_nodes
+            .iter()
+            .copied()
+            .zip(initial)
+            .map(|(node, one)| (node, one.address.to_string()))
+            .collect(),
     );
     raft.switch(node.service(Arc::clone(introducer) as _));
-    let metadata = node.open_metadata(initialize).await.map_err(|err| failed(&err))?;
+    let metadata = open_metadata(&node, &initial_nodes, initialize).await;
+    let metadata = metadata.map_err(|err| failed(&err))?;
     introducer.follow(metadata.view());
     let dir = config.data_dir.join(VIEW_DIR);
     let view = View::open(env.clone(), dir, metadata.view()).await.map_err(|err| failed(&err))?;
@@ -412,10 +420,38 @@ async fn open_cluster(
     Ok(Cluster::new(config, identity, node, metadata, view, others))
 }
 
+/// Pause before another try to fill the metadata up.
+const REFILL_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Opens the metadata group. Where its log is damaged it is filled up first: without metadata there is
+/// nothing that this broker could do meanwhile.
+async fn open_metadata(
+    node: &Node,
+    voters: &[NodeId],
+    initialize: Option<BTreeSet<NodeId>>,
+) -> Result<Metadata, tidelog_raft::Error> {
+    loop {
+        match node.open_metadata(initialize.clone()).await {
+            Err(err @ tidelog_raft::Error::Quarantined { is_repairable: true, .. }) => {
+                error!(err = with_sources(&err), "the metadata steps out");
+            }
+            opened => return opened,
+        }
+        while let Err(err) = node.refill(GroupId::METADATA, voters).await {
+            warn!(err = with_sources(&err), "the metadata stays out");
+            sleep(REFILL_AGAIN_AFTER).await;
+        }
+    }
+}
+
 fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
     let raft = &config.raft;
     NodeConfig {
         tail_cache_bytes: config.storage.tail_cache.bytes(),
+        scrubbing: Scrubbing {
+            every: config.storage.scrub_every.0,
+            rate_max: config.storage.scrub_rate_max.0,
+        },
         heartbeat: raft.heartbeat.0,
         election_min: raft.election_min.0,
         election_max: raft.election_max.0,

@@ -10,7 +10,7 @@ use tidelog_proto::v1::{Error, LeaderHint};
 use tidelog_raft::{CommandError, Leadership, Metadata, Node, Role};
 use tidelog_state::metadata::{Command, Machine, Outcome, decode_reply};
 use tidelog_types::{BrokerId, ErrorCode, GroupId, LogIndex, NodeId, PartitionId, TopicId};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Config;
@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) hosted: Hosted,
     pub(crate) others: Others,
     pub(crate) producer_ids: ProducerIds,
+    /// Told when a replica may be opened that stepped out.
+    pub(crate) reopen: Notify,
     machine: watch::Receiver<Arc<Machine>>,
     /// When the last successful catch-up began.
     caught_up: Mutex<Option<Instant>>,
@@ -67,6 +69,7 @@ impl Cluster {
             metadata,
             view,
             hosted: Hosted::default(),
+            reopen: Notify::new(),
             others,
             producer_ids: ProducerIds::default(),
             caught_up: Mutex::default(),

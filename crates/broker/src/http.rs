@@ -125,6 +125,11 @@ fn metrics(core: &Core) -> String {
         let stats = cluster.node.stats();
         page.counter("fdatasync_calls", "Calls of fdatasync.", stats.fdatasync_calls);
         page.counter("synced_bytes", "Bytes made durable.", stats.synced_bytes);
+        let (scrubbed, found) = (stats.scrubbed_bytes, stats.damage_found);
+        page.counter("scrubbed_bytes", "Bytes read again to find damage.", scrubbed);
+        page.counter("damage_found", "Damaged places found on disk.", found);
+        let repaired = stats.damage_repaired;
+        page.counter("damage_repaired", "Damaged places made whole again.", repaired);
         page.gauge("groups", "Raft groups that are open here.", stats.groups as u64);
         let replicas = cluster.hosted.all();
         let led = replicas.iter().filter(|replica| replica.leads()).count();

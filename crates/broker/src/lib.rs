@@ -47,6 +47,7 @@ mod others;
 mod producer_ids;
 mod reconcile;
 mod registry;
+mod repair;
 mod server;
 mod services;
 mod view;

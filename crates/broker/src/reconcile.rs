@@ -6,14 +6,14 @@
 //!   seem to know it.
 //! - A replica is opened only where this node is among the partition's first voters: a broker that
 //!   came back as a new incarnation never pretends to be the one that voted.
-//! - Whoever finds damage steps out and stays out until the broker starts again.
+//! - Whoever finds damage steps out and stays out until all that it has lost is back; see `repair`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tidelog_raft::{Error as RaftError, Founding, PartitionConfig};
+use tidelog_raft::{Error as RaftError, Founding, PartitionConfig, with_sources};
 use tidelog_state::metadata::{Command, Machine, Partition, TopicState};
 use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName};
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,7 @@ use crate::budget::Budget;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hosted::{Replica, ReplicaState};
+use crate::repair;
 
 /// Replicas opened or deleted at a time.
 const AT_A_TIME: usize = 16;
@@ -43,8 +44,9 @@ pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
             sleep(AGAIN_AFTER).await;
             continue;
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = cluster.reopen.notified() => {}
         }
     }
 }
@@ -128,6 +130,9 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
         Err(err @ (RaftError::Quarantined { .. } | RaftError::Log { .. })) => {
             let reason = with_sources(&err);
             error!(%topic, partition = %group.partition, err = reason, "a replica steps out");
+            if matches!(err, RaftError::Quarantined { is_repairable: true, .. }) {
+                tokio::spawn(repair::bring_back(Arc::clone(cluster), group, voters));
+            }
             ReplicaState::Out(reason)
         }
         Err(err) => {
@@ -183,16 +188,4 @@ async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
         warn!(%err, "deletion is not reported yet");
     }
     reported.is_ok() && failed.is_empty()
-}
-
-/// An error with everything under it, in one line.
-pub(crate) fn with_sources(err: &dyn std::error::Error) -> String {
-    let mut line = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        line.push_str(": ");
-        line.push_str(&err.to_string());
-        source = err.source();
-    }
-    line
 }

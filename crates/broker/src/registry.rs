@@ -59,7 +59,7 @@ pub(crate) async fn follow(
         cluster.others.keep(|address| known.values().any(|one| one == address));
         if machine.cluster().is_some() && forming {
             let written = formation::write(&env, &config, identity.clone().formed()).await;
-            written.map_err(|err| crate::reconcile::with_sources(&err))?;
+            written.map_err(|err| tidelog_raft::with_sources(&err))?;
             forming = false;
             info!(cluster = cluster.id, "formed the cluster");
         }

@@ -1,8 +1,9 @@
-//! `tidelog partition`: looks at partitions and moves their leaders.
+//! `tidelog partition`: looks at partitions, moves their leaders and mends their replicas.
 
 mod args;
 mod list;
 mod raft;
+mod scrub;
 mod transfer;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub(crate) fn run(globals: &Globals, command: PartitionCommand) -> Result<ExitCo
             PartitionCommand::List(args) => list::run(globals, &args).await,
             PartitionCommand::TransferLeader(args) => transfer::run(globals, &args).await,
             PartitionCommand::Raft(args) => raft::run(globals, &args).await,
+            PartitionCommand::Scrub(args) => scrub::run(globals, &args).await,
         }
     })
 }

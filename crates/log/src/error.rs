@@ -171,6 +171,12 @@ pub enum OpenError {
         /// Which half is missing.
         reason: &'static str,
     },
+    /// Damage was cut off, and what the log once held behind it is not back yet.
+    #[error("log of {group} lacks what it held behind damage, and is not repaired yet")]
+    Unfinished {
+        /// The group.
+        group: GroupId,
+    },
     /// There is a log, or a vote record, already.
     #[error("log of {group} exists already")]
     Exists {

@@ -7,7 +7,8 @@
 //! What stands where:
 //! - [`disk`]: the [`Disk`](disk::Disk) trait, the real disk and the lock of the data directory.
 //! - [`sim`]: a disk in memory that loses power, tears writes, fails and rots on demand.
-//! - [`Log`]: one group's segments: append, flush, read, truncate, purge, reset, recovery.
+//! - [`Log`]: one group's segments: append, flush, read, truncate, purge, reset, recovery; [`Scrub`]
+//!   finds what has rotted, [`Mending`] and [`Salvaged`] are the ways back.
 //! - [`votes`]: the node's votes, commits and durable marks, in one file.
 //! - [`flusher`]: who runs the flush jobs.
 //! - [`dump`]: reads a segment offline, for people.
@@ -39,7 +40,10 @@ pub use cache::CacheBudget;
 pub use entry::{Body, Entry, Header, Kind, NewEntry};
 pub use error::{Error, ErrorKind, OpenError};
 pub use frontier::Frontier;
-pub use log::{Config, Done, Env, Generations, Listener, Log, Opened, Read, SegmentInfo};
+pub use log::{
+    Config, Damage, DamagedFile, Done, Env, Generations, Listener, Log, Mending, Opened, Read,
+    Salvaged, Scrub, Scrubbed, SegmentInfo,
+};
 pub use segment::SegmentSlice;
 pub use start::{MalformedStart, StartPoint};
 pub use stats::Stats;

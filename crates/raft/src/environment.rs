@@ -10,6 +10,7 @@ use tidelog_types::NodeId;
 use crate::clock::Clock;
 use crate::executor::Executor;
 use crate::link::connector::Connector;
+use crate::node::Scrubbing;
 
 /// What a node takes from outside, so that a simulation can put its own in.
 #[derive(Clone)]
@@ -59,6 +60,8 @@ pub struct NodeConfig {
     /// Silence after which a broker counts as dead. Smaller: a busy machine loses leaders. Larger:
     /// a frozen broker is missed longer.
     pub probe_missed: Duration,
+    /// How the logs are read again to find damage.
+    pub scrubbing: Scrubbing,
 }
 
 impl NodeConfig {
@@ -76,6 +79,7 @@ impl NodeConfig {
             election_max: Duration::from_millis(1500),
             probe: Duration::from_millis(100),
             probe_missed: Duration::from_millis(1000),
+            scrubbing: Scrubbing::default(),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! - An ack is given only after a quorum's fsync: the engine counts a replica once its flusher says
 //!   so, and a vote is saved only after everything appended before it is on disk.
 //! - A node never comes back under its id with less than it had: a damaged or half missing replica
-//!   stays out ([`Error::Quarantined`]).
+//!   stays out ([`Error::Quarantined`]) until all that its leader holds is back ([`Node::refill`]).
 
 mod clock;
 mod commands;
@@ -31,6 +31,7 @@ mod partition;
 mod peers;
 mod replica;
 mod sequencing;
+mod sources;
 mod store;
 
 pub use clock::{Clock, SystemClock};
@@ -44,9 +45,12 @@ pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
 pub use metadata::Metadata;
-pub use node::{Error, Founding, Node, Stats};
+pub use node::{
+    Error, Founding, Node, Refilled, RepairError, ScrubReport, Scrubbing, Stats, SteppedOut,
+};
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;
 pub use sequencing::{Appended, ProposeError};
+pub use sources::with_sources;
 pub use store::machines::Progress;
 pub use tidelog_log::Read;

@@ -1,10 +1,13 @@
 //! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
 
 mod founding;
+mod repair;
+mod scrub;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::config::{Timings, TypeConfig, engine};
 use crate::coordinator::Coordinator;
 use crate::environment::{Environment, NodeConfig};
-use crate::executor;
+use crate::executor::{self, Executor};
 use crate::link::network::Network;
 use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
@@ -39,6 +42,9 @@ use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
 
 pub use founding::Founding;
+pub use repair::{Refilled, RepairError};
+pub(crate) use scrub::Suspect;
+pub use scrub::{ScrubReport, Scrubbing, SteppedOut};
 
 /// Segment size of groups whose log holds commands: small, because each new segment is also a snapshot.
 const COMMANDS_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -65,6 +71,9 @@ pub enum Error {
         group: GroupId,
         /// What is wrong.
         reason: String,
+        /// Whether [`Node::refill`] may bring it back: it knows what it has voted, and lacks only
+        /// entries.
+        is_repairable: bool,
     },
     /// The engine refused.
     #[error("start the group {group}: {reason}")]
@@ -89,6 +98,12 @@ pub struct Stats {
     pub synced_bytes: u64,
     /// Groups that are open.
     pub groups: usize,
+    /// Bytes that were read again to find damage.
+    pub scrubbed_bytes: u64,
+    /// Damaged places that were found.
+    pub damage_found: u64,
+    /// Damaged places, and whole replicas, that were made whole again.
+    pub damage_repaired: u64,
 }
 
 /// A broker's Raft node. Clones share it.
@@ -106,6 +121,7 @@ struct Shared {
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
+    scrubber: scrub::Scrubber,
     /// Held while a group is opened or deleted: one log must never be open twice.
     opening: tokio::sync::Mutex<()>,
     stopped: watch::Sender<bool>,
@@ -149,7 +165,9 @@ impl Node {
             executor::run(&*env.executor, move || VotesLog::open(disk, path, flusher, node));
         let votes =
             votes.await?.map_err(|source| Error::Log { what: "the votes".to_owned(), source })?;
+        let (scrubber, suspects) = scrub::Scrubber::new();
         let shared = Arc::new(Shared {
+            scrubber,
             run: (env.entropy)(),
             cache: Arc::new(CacheBudget::new(config.tail_cache_bytes as u64)),
             config,
@@ -167,6 +185,7 @@ impl Node {
             tasks.spawn(upkeep::follow_returns(Arc::clone(&shared)));
             tasks.spawn(upkeep::clean(Arc::clone(&shared)));
             tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
+            tasks.spawn(scrub::scrub(Arc::clone(&shared), suspects));
         }
         Ok(Self { shared })
     }
@@ -213,7 +232,12 @@ impl Node {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let flushed = self.shared.votes.stats();
+        let scrubbed = &self.shared.scrubber.counters;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
+            scrubbed_bytes: of(&scrubbed.bytes),
+            damage_found: of(&scrubbed.found),
+            damage_repaired: of(&scrubbed.repaired),
             fdatasync_calls: flushed.syncs(),
             synced_bytes: flushed.synced_bytes(),
             groups: self.shared.groups().len(),
@@ -295,6 +319,7 @@ impl Node {
             executor: Arc::clone(&self.shared.env.executor),
             config: Arc::new(Mutex::new(config)),
             campaigner: Arc::clone(&self.shared) as _,
+            suspects: self.shared.scrubber.suspects(),
         };
         self.host(&partition.replica, Kind::Partition(partition.clone()), founding);
         Ok(partition)
@@ -350,13 +375,7 @@ impl Node {
     /// The disk failed.
     pub async fn delete_partition(&self, group: GroupId) -> Result<(), Error> {
         let _opening = self.shared.opening.lock().await;
-        let hosted = {
-            let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
-            groups.remove(&group)
-        };
-        if let Some(hosted) = hosted {
-            hosted.member.stop().await;
-        }
+        self.close_group(group).await;
         // The record goes first: without it nothing takes the directory for a replica.
         let (done, deleted) = oneshot::channel();
         self.shared.votes.delete(group, Box::new(move |result| drop(done.send(result))));
@@ -365,6 +384,48 @@ impl Node {
         let env = self.log_env();
         let delete = executor::run(&*self.shared.env.executor, move || Log::delete(&env, group));
         delete.await?.map_err(|source| Error::Log { what: group.to_string(), source })
+    }
+
+    /// Takes a damaged replica out of its group: hands leadership over, if it has it, and stops it. Its
+    /// files stay, marked as damaged: see [`Node::refill`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn step_out(&self, group: GroupId) -> Result<(), Error> {
+        let _opening = self.shared.opening.lock().await;
+        let member = self.shared.groups().get(&group).map(|hosted| Arc::clone(&hosted.member));
+        if let Some(member) = member {
+            let live = self.live();
+            drop(timeout(CAMPAIGN_PATIENCE, member.hand_over(&live, &*self.shared)).await);
+        }
+        self.close_group(group).await;
+        // What was found may look torn to the one who opens it next, and must not be cut as such.
+        let env = self.log_env();
+        let mark = move || Log::mark_damaged(&env, group);
+        let marked = executor::run(&*self.shared.env.executor, mark).await?;
+        marked.map_err(|source| Error::Log { what: group.to_string(), source })
+    }
+
+    async fn close_group(&self, group: GroupId) {
+        let hosted = {
+            let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
+            groups.remove(&group)
+        };
+        if let Some(hosted) = hosted {
+            hosted.member.stop().await;
+        }
+    }
+
+    /// The replicas that must step out, as they are found; for the first caller only.
+    #[must_use]
+    pub fn stepping_out(&self) -> Option<mpsc::Receiver<SteppedOut>> {
+        self.shared.scrubber.outs()
+    }
+
+    /// Reads a whole log again at once, `rate` bytes a second, and has damage mended; `None` when the
+    /// group is not open here.
+    pub async fn scrub(&self, group: GroupId, rate: u64) -> Option<ScrubReport> {
+        self.shared.scrub_group(group, rate).await
     }
 
     /// Hands every leadership over and stops the groups, within `within`; then drops the rest.
@@ -451,6 +512,7 @@ impl Node {
             Arc::clone(&log),
             Arc::clone(&shared.votes),
             Arc::clone(&executor),
+            shared.scrubber.suspects(),
         );
         let applier = Applier::open(Arc::clone(&log), executor, machine)?;
         let timings = Timings {
@@ -484,14 +546,17 @@ impl Node {
                 Log::create(env, group, config, None)
             }
         });
-        let quarantined = |reason: String| Error::Quarantined { group, reason };
+        let quarantined = |err: &log::OpenError, is_repairable| {
+            Err(Error::Quarantined { group, reason: err.to_string(), is_repairable })
+        };
         match open.await? {
             Ok(log) => Ok(log),
-            Err(
-                err @ (log::OpenError::Corrupt { .. }
-                | log::OpenError::Missing { .. }
-                | log::OpenError::Exists { .. }),
-            ) => Err(quarantined(err.to_string())),
+            Err(err @ (log::OpenError::Corrupt { .. } | log::OpenError::Unfinished { .. })) => {
+                quarantined(&err, true)
+            }
+            Err(err @ (log::OpenError::Missing { .. } | log::OpenError::Exists { .. })) => {
+                quarantined(&err, false)
+            }
             Err(source) => Err(Error::Log { what: group.to_string(), source }),
         }
     }
@@ -510,6 +575,10 @@ impl Shared {
 impl Groups for Shared {
     fn port(&self, group: GroupId) -> Option<Arc<dyn Port>> {
         self.groups().get(&group).map(|hosted| Arc::clone(&hosted.port))
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        Arc::clone(&self.env.executor)
     }
 
     fn met(&self, node: NodeId, address: &str) {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::executor::{self, Executor};
 use crate::leadership::{Leadership, Role};
+use crate::node::Suspect;
 use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::sequencing::{Appended, ProposeError, Request};
 use crate::store::machines::{PartitionMachine, Progress};
@@ -89,6 +90,7 @@ pub struct Partition {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) config: Arc<Mutex<PartitionConfig>>,
     pub(crate) campaigner: Arc<dyn Campaigner>,
+    pub(crate) suspects: mpsc::Sender<Suspect>,
 }
 
 /// A batch on its way. Its place is fixed; dropping this only forgets the outcome.
@@ -214,6 +216,7 @@ impl Partition {
     }
 
     fn read_error(&self, offset: Offset, err: &log::Error) -> ReadError {
+        Suspect::tell(&self.suspects, self.replica.group, err);
         match err.kind() {
             log::ErrorKind::Corrupt => ReadError::Corrupt(err.to_string()),
             // Retention passed by between the look and the read.

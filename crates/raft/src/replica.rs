@@ -12,6 +12,7 @@ use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
+use openraft::vote::RaftVote;
 use openraft::{Raft, RaftMetrics, ReadPolicy};
 use tidelog_log::{Log, StartPoint};
 use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
@@ -216,16 +217,20 @@ impl<M: Machine> Replica<M> {
             && now.leader.is_none_or(|leader| leader == dead || leader == self.me)
     }
 
-    /// Stands for election past the lease of a leader that is known to be gone, from whatever vote
-    /// the engine holds now: the metrics' may be behind it. Safe, because no read here ever trusts a
-    /// lease.
-    async fn stand_in(&self) -> Result<(), String> {
-        use openraft::vote::RaftVote;
+    /// The vote that the engine holds now: the metrics' may be behind it.
+    async fn vote(&self) -> Result<Vote, String> {
         let vote = self.raft.with_raft_state(|state| {
             let vote = state.vote_ref();
             Vote::from_leader_id(*vote.leader_id(), vote.is_committed())
         });
-        let vote = vote.await.map_err(|err| err.to_string())?;
+        vote.await.map_err(|err| err.to_string())
+    }
+
+    /// Stands for election past the lease of a leader that is known to be gone, from whatever vote
+    /// the engine holds. Safe, because no read here ever trusts a
+    /// lease.
+    async fn stand_in(&self) -> Result<(), String> {
+        let vote = self.vote().await?;
         let request = TransferLeaderRequest::new(vote, self.me, None);
         match self.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => Ok(()),
@@ -260,6 +265,8 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, ()>;
     /// Lets the followers that were unreachable be tried at once.
     fn peer_returned(&self, node: NodeId) -> BoxFuture<'static, ()>;
+    /// Members that vote.
+    fn voters(&self) -> std::collections::BTreeSet<NodeId>;
     /// Drops segments that nobody needs.
     fn clean(&self) -> BoxFuture<'static, ()>;
     /// Stops the engine.
@@ -342,6 +349,10 @@ impl<M: Machine> Member for Replica<M> {
         })
     }
 
+    fn voters(&self) -> std::collections::BTreeSet<NodeId> {
+        self.metrics().membership_config.voter_ids().collect()
+    }
+
     fn clean(&self) -> BoxFuture<'static, ()> {
         let replica = self.clone();
         Box::pin(async move {
@@ -415,6 +426,21 @@ impl<M: Machine> Port for Replica<M> {
             debug!(group = %replica.group, "asked to campaign");
             replica.stand_in().await
         })
+    }
+
+    fn confirm(&self) -> BoxFuture<'static, Result<Vote, String>> {
+        let replica = self.clone();
+        Box::pin(async move {
+            replica.linearize().await.map_err(|err| err.to_string())?;
+            let vote = replica.vote().await?;
+            // A leader of a later term may have been heard of since.
+            let leads = vote.leader_id.voted_for == replica.me && vote.is_committed();
+            if leads { Ok(vote) } else { Err("leads no more".to_owned()) }
+        })
+    }
+
+    fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.log)
     }
 
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>> {

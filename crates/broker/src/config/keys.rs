@@ -133,6 +133,10 @@ keys! {
     "Threads that read what is not in memory. Too few: consumers that lag wait for each other."
     "storage.tail_cache": ByteSize = storage.tail_cache in "1MiB" to "64GiB";
     "Recent entries kept in memory, over all partitions. Too small: consumers and followers read the disk. Too large: memory."
+    "storage.scrub_every": Span = storage.scrub_every in "1s" to "365d";
+    "Within this time every byte is read again to find what has rotted. Too short: disk reads. Too long: rot in one copy may meet rot in another."
+    "storage.scrub_rate_max": ByteSize = storage.scrub_rate_max in "0B" to "10GiB";
+    "Bytes per second that are read for it at most; 0 turns it off, and rot is found by whoever reads it."
     "groups.coordinators": u32 = groups.coordinators in "1" to "1000";
     "Raft groups that consumer groups are spread over; fixed when the first group is made. Too few: busy groups share a leader. Too many: idle CPU."
     "log.level": LogLevel = log.level;

@@ -110,6 +110,10 @@ pub struct StorageConfig {
     pub read_threads: u32,
     /// Recent entries kept in memory, over all partitions.
     pub tail_cache: ByteSize,
+    /// Within this time every byte is read again.
+    pub scrub_every: Span,
+    /// Bytes per second that are read for it at most.
+    pub scrub_rate_max: ByteSize,
 }
 
 /// Consumer groups.
@@ -165,6 +169,8 @@ impl Default for Config {
                 flush_threads: 8,
                 read_threads: 4,
                 tail_cache: ByteSize::mib(64),
+                scrub_every: Span::ms(7 * 24 * 60 * 60 * 1_000),
+                scrub_rate_max: ByteSize::mib(10),
             },
             groups: GroupsConfig { coordinators: 16 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },

@@ -10,9 +10,9 @@ use tidelog_proto::v1::{
     AlterConfigsRequest, AlterConfigsResponse, ClusterHealthRequest, ClusterHealthResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
     DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
-    Error, LeaderHint, PartitionRaft, ReplicaRaft, SetLogLevelRequest, SetLogLevelResponse,
-    TopicPartition, TransferLeaderItem, TransferLeaderRequest, TransferLeaderResponse,
-    TransferLeaderResult,
+    Error, LeaderHint, PartitionRaft, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
+    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
+    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -75,6 +75,14 @@ impl AdminService for Api {
     ) -> Result<Response<DescribePartitionRaftResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.insides(request.into_inner()).await?))
+    }
+
+    async fn scrub_partition(
+        &self,
+        request: Request<ScrubPartitionRequest>,
+    ) -> Result<Response<ScrubPartitionResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.scrubbed(request.into_inner()).await?))
     }
 
     async fn set_log_level(
@@ -201,6 +209,32 @@ impl Api {
             high_watermark: progress.high_watermark.to_wire(),
             replicas: members(cluster, &status),
             quarantined: status.stopped.unwrap_or_default(),
+        })
+    }
+
+    async fn scrubbed(
+        &self,
+        request: ScrubPartitionRequest,
+    ) -> Result<ScrubPartitionResponse, Error> {
+        let asked = request.partition.ok_or_else(|| invalid("no partition".to_owned()))?;
+        self.allow(Operation::Alter, Resource::Topic(&asked.topic))?;
+        let cluster = self.core.cluster()?;
+        let group = cluster.find_fresh(&asked.topic, asked.partition, "").await?;
+        let replica = cluster.hosted.find(group);
+        let replica = replica.ok_or_else(|| cluster.not_leader(group, self.listener))?;
+        let out = |reason| Error::new(ErrorCode::ReplicaQuarantined, reason);
+        if let ReplicaState::Out(reason) = &replica.state {
+            return Err(out(reason.clone()));
+        }
+        let rate = Some(request.bytes_per_second).filter(|rate| *rate > 0).unwrap_or(u64::MAX);
+        let report = cluster.node.scrub(group, rate).await;
+        let report =
+            report.ok_or_else(|| out("the replica left its group meanwhile".to_owned()))?;
+        Ok(ScrubPartitionResponse {
+            bytes: report.bytes,
+            mended: report.mended,
+            stepped_out: report.stepped_out,
+            left: report.left,
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tidelog_proto::v1::raft_service_server::RaftService;
 use tidelog_proto::v1::{
     ExchangeRequest, InstallSnapshotRequest, InstallSnapshotResponse, IntroduceRequest,
-    IntroduceResponse,
+    IntroduceResponse, ReadLogRequest,
 };
 use tidelog_raft::RaftServer;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,6 +33,7 @@ impl SwitchingRaft {
 #[tonic::async_trait]
 impl RaftService for SwitchingRaft {
     type ExchangeStream = <RaftServer as RaftService>::ExchangeStream;
+    type ReadLogStream = <RaftServer as RaftService>::ReadLogStream;
 
     async fn introduce(
         &self,
@@ -46,6 +47,13 @@ impl RaftService for SwitchingRaft {
         request: Request<Streaming<ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         self.server().exchange(request).await
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        self.server().read_log(request).await
     }
 
     async fn install_snapshot(

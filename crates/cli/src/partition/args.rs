@@ -12,6 +12,8 @@ pub(crate) enum PartitionCommand {
     TransferLeader(TransferArgs),
     /// Show where the Raft group of a partition stands, replica by replica
     Raft(RaftArgs),
+    /// Read every byte of a partition's replicas again, and mend what is damaged
+    Scrub(ScrubArgs),
 }
 
 /// Arguments of `partition list`.
@@ -45,6 +47,20 @@ pub(crate) struct RaftArgs {
     /// The partition, as orders/0
     #[arg(value_name = "TOPIC/PARTITION", value_parser = topic_partition)]
     pub(crate) partition: TopicPartition,
+}
+
+/// Arguments of `partition scrub`.
+#[derive(Args, Debug)]
+pub(crate) struct ScrubArgs {
+    /// The partition, as orders/0
+    #[arg(value_name = "TOPIC/PARTITION", value_parser = topic_partition)]
+    pub(crate) partition: TopicPartition,
+    /// Only the replica of this broker
+    #[arg(long, value_name = "BROKER")]
+    pub(crate) broker: Option<u32>,
+    /// MB per second that each replica reads at most [default: as fast as its disk can]
+    #[arg(long, value_name = "MB")]
+    pub(crate) rate: Option<u32>,
 }
 
 /// Reads a partition as `orders/0`.

@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use super::facts::offset;
 use super::{
     Admin, Answers, ClusterFacts, Health, LeaderFacts, ListedOffset, OffsetAt, PerItem, RaftFacts,
+    ScrubFacts,
 };
 use crate::Error;
 use crate::cluster::RESPONSE_BYTES_MAX;
@@ -141,6 +142,25 @@ impl Admin {
         let answers = self.cluster.ask(address, self.cluster.request_timeout(), ask).await?;
         let answers = answers.into_iter().map(|answer| read_raft(address, answer));
         Ok(partitions.into_iter().zip(answers).collect())
+    }
+
+    /// Has the broker at `address` read all of its replica of a partition again, at most
+    /// `bytes_per_second` (0: as fast as it can), and mend what is damaged. Takes as long as that takes,
+    /// `within` at most.
+    ///
+    /// # Errors
+    /// When that broker does not answer, or hosts no replica that takes part in its group.
+    pub async fn scrub_at(
+        &self,
+        address: &str,
+        partition: &TopicPartition,
+        bytes_per_second: u64,
+        within: Duration,
+    ) -> Result<ScrubFacts, Error> {
+        let partition = Some(v1::TopicPartition::from(partition));
+        let request = v1::ScrubPartitionRequest { partition, bytes_per_second };
+        let ask = |channel| async move { admin(channel).scrub_partition(request).await };
+        self.cluster.ask(address, within, ask).await.map(ScrubFacts::from)
     }
 
     /// Describes the cluster, as whichever broker answers first sees it.

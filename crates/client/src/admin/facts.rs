@@ -303,6 +303,27 @@ pub struct ReplicaFacts {
     pub lag_entries: Option<u64>,
 }
 
+/// What reading a replica again has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubFacts {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Damage that was mended at once, in a line each.
+    pub mended: Vec<String>,
+    /// Damage for which the replica leaves its group until it is whole again, in a line each.
+    pub stepped_out: Vec<String>,
+    /// Damage that no other replica could help with yet, in a line each.
+    pub left: Vec<String>,
+}
+
+impl From<v1::ScrubPartitionResponse> for ScrubFacts {
+    fn from(told: v1::ScrubPartitionResponse) -> Self {
+        let v1::ScrubPartitionResponse { bytes, mended, stepped_out, left } = told;
+        Self { bytes, mended, stepped_out, left }
+    }
+}
+
 impl From<TopicFacts> for CreatedTopic {
     fn from(topic: TopicFacts) -> Self {
         let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());

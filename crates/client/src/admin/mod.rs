@@ -23,7 +23,7 @@ use tonic::{Response, Status};
 pub use facts::{
     BrokerFacts, ClusterFacts, ConfigFacts, ConfigSource, CreatedTopic, Health, HealthStatus,
     LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, PartitionFacts, RaftFacts,
-    ReplicaFacts, TopicFacts, TopicSummary,
+    ReplicaFacts, ScrubFacts, TopicFacts, TopicSummary,
 };
 
 pub use group_facts::{

@@ -53,7 +53,7 @@ impl Log {
     }
 
     /// Flushes until nothing is pending.
-    fn settle(&self) -> Result<(), Error> {
+    pub(super) fn settle(&self) -> Result<(), Error> {
         while self.state().has_pending() {
             self.alive()?;
             self.flush_pending();

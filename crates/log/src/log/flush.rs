@@ -141,7 +141,7 @@ impl Log {
 }
 
 /// Entries as slices to write: our own bytes in one arena, bodies where they lie.
-struct Encoded {
+pub(super) struct Encoded {
     arena: Vec<u8>,
     pieces: Vec<Piece>,
     bytes: u64,
@@ -153,7 +153,7 @@ enum Piece {
 }
 
 impl Encoded {
-    fn of(run: &[Held], start: u64, generation: u64, synced_end: LogIndex) -> Self {
+    pub(super) fn of(run: &[Held], start: u64, generation: u64, synced_end: LogIndex) -> Self {
         let mut encoded =
             Self { arena: Vec::with_capacity(run.len() * 128), pieces: Vec::new(), bytes: 0 };
         for held in run {
@@ -204,7 +204,11 @@ impl Encoded {
         self.bytes += bytes;
     }
 
-    fn write(&self, file: &dyn crate::disk::File, start: u64) -> io::Result<()> {
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn write(&self, file: &dyn crate::disk::File, start: u64) -> io::Result<()> {
         let slices: Vec<IoSlice<'_>> = self
             .pieces
             .iter()

@@ -7,8 +7,11 @@ mod describe;
 mod env;
 mod flush;
 mod look;
+mod mend;
 mod read;
 mod recover;
+mod salvage;
+mod scrub;
 mod starts;
 mod state;
 
@@ -22,6 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tidelog_types::{GroupId, LogIndex};
 
 pub use env::{Config, Done, Env, Generations, Listener, Opened, Read, SegmentInfo};
+pub use mend::Mending;
+pub use salvage::Salvaged;
+pub use scrub::{Damage, DamagedFile, Scrub, Scrubbed};
 use state::State;
 
 use crate::error::Error;

@@ -24,6 +24,7 @@ use tidelog_types::{GroupId, LogIndex};
 
 use super::create::finish_switch;
 use super::env::{Config, Env, Opened};
+use super::salvage::UNFINISHED;
 use super::state::State;
 use super::{Log, directory, file_name};
 use crate::disk::{self, Open};
@@ -42,11 +43,26 @@ impl Log {
     /// What it finds is on stable storage when it returns, even if the process before us was killed
     /// between a write and its fsync.
     pub fn open(env: Env, group: GroupId, config: Config) -> Result<Opened, OpenError> {
+        let unfinished = directory(&env.data, group).join(UNFINISHED);
+        let is_unfinished = disk::exists(&*env.disk, &unfinished);
+        if is_unfinished.map_err(OpenError::io("look for", unfinished))? {
+            return Err(OpenError::Unfinished { group });
+        }
+        let mark = env.votes.get(group).map_or(LogIndex::ZERO, |record| record.mark);
+        Self::recover(env, group, config, mark)
+    }
+
+    /// Opens the log; entries below `mark` were on stable storage.
+    pub(super) fn recover(
+        env: Env,
+        group: GroupId,
+        config: Config,
+        mark: LogIndex,
+    ) -> Result<Opened, OpenError> {
         let dir = directory(&env.data, group);
-        let mark = match env.votes.get(group) {
-            Some(record) if !record.deleted => record.mark,
-            _ => return Err(OpenError::Missing { group, reason: "it has no vote record" }),
-        };
+        if env.votes.get(group).is_none_or(|record| record.deleted) {
+            return Err(OpenError::Missing { group, reason: "it has no vote record" });
+        }
         if !finish_switch(&env, group).map_err(OpenError::io("open", dir.clone()))? {
             return Err(OpenError::Missing { group, reason: "it has no directory" });
         }

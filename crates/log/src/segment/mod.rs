@@ -106,6 +106,10 @@ impl Segment {
         self.started.store(true, Ordering::Release);
     }
 
+    pub(crate) fn set_unstarted(&self) {
+        self.started.store(false, Ordering::Release);
+    }
+
     /// The file beside this one with another extension.
     pub(crate) fn beside(&self, extension: &str) -> PathBuf {
         self.path.with_extension(extension)
@@ -254,6 +258,29 @@ impl Segment {
         Ok(Scanner::new(self.file()?, self.head.generation, position, self.end(), chunk))
     }
 
+    /// A scan from the first entry on, through a file handle of its own: it leaves what readers use
+    /// as it is. May block.
+    pub(crate) fn scan_apart(&self, chunk: usize) -> Result<Scanner, Error> {
+        let cuts = self.cuts();
+        let file = self.disk.open(&self.path, Open::Read);
+        let file = file.map_err(Error::io("open segment", &self.path))?;
+        let (start, end) = (Head::BYTES as u64, self.end());
+        Ok(Scanner::new(file, self.head.generation, start, end, chunk).since(cuts))
+    }
+
+    /// Whether the head on disk is the one that was written. May block.
+    pub(crate) fn head_holds(&self) -> Result<bool, Error> {
+        let mut head = [0; Head::BYTES];
+        let read = self.file()?.read_at(&mut head, 0);
+        let read = read.map_err(Error::io("read segment", &self.path))?;
+        Ok(Head::decode(&head[..read]) == Ok(self.head))
+    }
+
+    /// Another file has taken the place of this one, with the same entries at the same positions.
+    pub(crate) fn was_replaced(&self) {
+        *lock(&self.file) = None;
+    }
+
     /// The next entry of a scan of this segment.
     pub(crate) fn next(&self, scanner: &mut Scanner) -> Result<Option<Scanned>, Error> {
         match scanner.next() {
@@ -331,6 +358,11 @@ impl Segment {
             return Err(Error::Gone { index: self.first_index() });
         }
         Ok(())
+    }
+
+    /// Whether it was never cut since there were `cuts` cuts.
+    pub(crate) fn is_uncut_since(&self, cuts: usize) -> bool {
+        self.cuts() == cuts
     }
 
     fn cuts(&self) -> usize {

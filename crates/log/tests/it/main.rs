@@ -10,6 +10,7 @@ mod faults;
 mod golden;
 mod read;
 mod recover;
+mod repair;
 mod starts;
 mod support;
 mod votes;

@@ -310,6 +310,50 @@ pub struct InstallSnapshotResponse {
     #[prost(message, optional, tag = "1")]
     pub vote: ::core::option::Option<RaftVote>,
 }
+/// ReadLogRequest asks for entries of a group's log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadLogRequest {
+    /// Who asks, and whom.
+    #[prost(message, optional, tag = "1")]
+    pub hello: ::core::option::Option<StreamHello>,
+    /// The group.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub group: ::prost::bytes::Bytes,
+    /// Index of the first entry that is wanted.
+    #[prost(uint64, tag = "3")]
+    pub from: u64,
+    /// The index after the last one. Absent: all that there are; then only the leader answers, once a
+    /// quorum has confirmed that it leads.
+    #[prost(uint64, optional, tag = "4")]
+    pub until: ::core::option::Option<u64>,
+}
+/// ReadLogResponse is a part of the answer: the header first, then the start point, then the entries.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReadLogResponse {
+    /// In the first response only.
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ReadLogHeader>,
+    /// The next bytes of the start point.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub start: ::prost::bytes::Bytes,
+    /// The next entries, without a gap.
+    #[prost(message, repeated, tag = "3")]
+    pub entries: ::prost::alloc::vec::Vec<RaftEntry>,
+}
+/// ReadLogHeader says what follows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadLogHeader {
+    /// The leader's vote, when everything was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<RaftVote>,
+    /// All bytes of the start point that follow, when the log begins behind what was asked for: then the
+    /// entries begin there. Otherwise 0.
+    #[prost(uint64, tag = "2")]
+    pub start_bytes: u64,
+    /// The index after the last entry that follows.
+    #[prost(uint64, tag = "3")]
+    pub end: u64,
+}
 /// Generated client implementations.
 pub mod raft_service_client {
     #![allow(
@@ -469,6 +513,31 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.RaftService", "InstallSnapshot"));
             self.inner.client_streaming(req, path, codec).await
         }
+        /// ReadLog sends what a log holds to a replica that has lost some of it to damage.
+        pub async fn read_log(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadLogRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadLogResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.RaftService/ReadLog",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.RaftService", "ReadLog"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -512,6 +581,17 @@ pub mod raft_service_server {
             tonic::Response<super::InstallSnapshotResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the ReadLog method.
+        type ReadLogStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReadLogResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// ReadLog sends what a log holds to a replica that has lost some of it to damage.
+        async fn read_log(
+            &self,
+            request: tonic::Request<super::ReadLogRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ReadLogStream>, tonic::Status>;
     }
     /// RaftService carries the traffic of all groups between an ordered pair of brokers.
     #[derive(Debug)]
@@ -727,6 +807,52 @@ pub mod raft_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.RaftService/ReadLog" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadLogSvc<T: RaftService>(pub Arc<T>);
+                    impl<
+                        T: RaftService,
+                    > tonic::server::ServerStreamingService<super::ReadLogRequest>
+                    for ReadLogSvc<T> {
+                        type Response = super::ReadLogResponse;
+                        type ResponseStream = T::ReadLogStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadLogRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::read_log(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadLogSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

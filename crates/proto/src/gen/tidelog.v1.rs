@@ -523,6 +523,32 @@ pub struct SetLogLevelResponse {
     #[prost(string, tag = "1")]
     pub previous_filter: ::prost::alloc::string::String,
 }
+/// ScrubPartitionRequest names a replica by its partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScrubPartitionRequest {
+    /// The partition.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<TopicPartition>,
+    /// Bytes per second that are read at most. 0: as fast as the disk gives them.
+    #[prost(uint64, tag = "2")]
+    pub bytes_per_second: u64,
+}
+/// ScrubPartitionResponse tells what was found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScrubPartitionResponse {
+    /// Bytes that were read.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+    /// Damage that was mended at once, in a line each.
+    #[prost(string, repeated, tag = "2")]
+    pub mended: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Damage for which the replica leaves its group until it is whole again, in a line each.
+    #[prost(string, repeated, tag = "3")]
+    pub stepped_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Damage that no other replica could help with yet, in a line each.
+    #[prost(string, repeated, tag = "4")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// HealthStatus is the health in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -799,6 +825,32 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// ScrubPartition reads all of a replica again, at the broker that is asked, and has damage mended.
+        /// It answers when everything was read, however long that takes.
+        pub async fn scrub_partition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ScrubPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ScrubPartitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/ScrubPartition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "ScrubPartition"));
+            self.inner.unary(req, path, codec).await
+        }
         /// SetLogLevel changes what the asked broker logs, until it stops.
         pub async fn set_log_level(
             &mut self,
@@ -890,6 +942,15 @@ pub mod admin_service_server {
             request: tonic::Request<super::DescribePartitionRaftRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DescribePartitionRaftResponse>,
+            tonic::Status,
+        >;
+        /// ScrubPartition reads all of a replica again, at the broker that is asked, and has damage mended.
+        /// It answers when everything was read, however long that takes.
+        async fn scrub_partition(
+            &self,
+            request: tonic::Request<super::ScrubPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ScrubPartitionResponse>,
             tonic::Status,
         >;
         /// SetLogLevel changes what the asked broker logs, until it stops.
@@ -1238,6 +1299,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DescribePartitionRaftSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/ScrubPartition" => {
+                    #[allow(non_camel_case_types)]
+                    struct ScrubPartitionSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ScrubPartitionRequest>
+                    for ScrubPartitionSvc<T> {
+                        type Response = super::ScrubPartitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ScrubPartitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::scrub_partition(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ScrubPartitionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,11 +1,13 @@
 //! Broker to broker: one connection per ordered pair, two multiplexed streams on it, all groups.
 //!
 //! [`peer`] dials and keeps a [`session`] per stream; [`server`] takes the other end and hands each
-//! group its messages; [`network`] is what openraft sees; [`wire`] converts.
+//! group its messages; [`network`] is what openraft sees; [`wire`] converts; [`reading`] is for logs that
+//! have lost something.
 
 pub(crate) mod connector;
 pub(crate) mod network;
 pub(crate) mod peer;
+pub(crate) mod reading;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod wire;

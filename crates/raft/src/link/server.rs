@@ -14,27 +14,31 @@ use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use tidelog_log::StartPoint;
+use tidelog_log::{Log, StartPoint};
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_proto::v1::raft_service_server::RaftService;
 use tidelog_proto::v1::{self, ExchangeResponse, RaftRequest, RaftResponse};
 use tidelog_types::{GroupId, NodeId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::{REQUESTS_PER_MESSAGE, STREAM_WINDOW, wire};
+use super::{REQUESTS_PER_MESSAGE, STREAM_WINDOW, reading, wire};
 use crate::config::{TypeConfig, Vote};
+use crate::executor::Executor;
 
 /// Messages of answers handed to HTTP/2 ahead of what it has sent.
 const MESSAGES_AHEAD: usize = 4;
 
 /// The largest start point in bytes that is taken from the wire.
-const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Calls of `ReadLog` that are answered at a time: repair must not take the disk from everybody else.
+const READINGS_MAX: usize = 4;
 
 /// One group, as the streams reach it.
 pub(crate) trait Port: Send + Sync + fmt::Debug {
@@ -62,6 +66,10 @@ pub(crate) trait Port: Send + Sync + fmt::Debug {
     fn campaign(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Installs a start point.
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>>;
+    /// The vote by which this replica leads, once a quorum has confirmed that it does.
+    fn confirm(&self) -> BoxFuture<'static, Result<Vote, String>>;
+    /// The log.
+    fn log(&self) -> Arc<Log>;
 }
 
 /// Finds the groups of this node.
@@ -71,6 +79,9 @@ pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
 
     /// A node that calls says where it listens.
     fn met(&self, node: NodeId, address: &str);
+
+    /// Where logs are read for others.
+    fn executor(&self) -> Arc<dyn Executor>;
 }
 
 /// Answers who this broker is, in every phase of its life.
@@ -89,13 +100,16 @@ pub struct RaftServer {
     run: u64,
     /// Turns true when the node stops: streams end, so that no peer takes it for alive.
     stopped: watch::Receiver<bool>,
+    /// Places of calls that read a log.
+    reading: Arc<Semaphore>,
 }
 
 impl RaftServer {
     /// A service that introduces itself and refuses everything else: before formation.
     #[must_use]
     pub fn unformed(introduce: Arc<dyn Introduce>) -> Self {
-        Self { me: None, groups: None, introduce, run: 0, stopped: watch::channel(false).1 }
+        let (stopped, reading) = (watch::channel(false).1, Arc::new(Semaphore::new(0)));
+        Self { me: None, groups: None, introduce, run: 0, stopped, reading }
     }
 
     pub(crate) fn new(
@@ -106,7 +120,8 @@ impl RaftServer {
         run: u64,
         stopped: watch::Receiver<bool>,
     ) -> Self {
-        Self { me: Some((me, cluster_id)), groups: Some(groups), introduce, run, stopped }
+        let reading = Arc::new(Semaphore::new(READINGS_MAX));
+        Self { me: Some((me, cluster_id)), groups: Some(groups), introduce, run, stopped, reading }
     }
 
     /// Refuses a caller that means another cluster or another node.
@@ -141,6 +156,7 @@ impl RaftServer {
 #[tonic::async_trait]
 impl RaftService for RaftServer {
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<ExchangeResponse, Status>> + Send>>;
+    type ReadLogStream = ReceiverStream<Result<v1::ReadLogResponse, Status>>;
 
     async fn introduce(
         &self,
@@ -182,6 +198,21 @@ impl RaftService for RaftServer {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let request = request.into_inner();
+        let groups = self.admit(request.hello.as_ref())?;
+        let group = wire::group(&request.group);
+        let group = group.map_err(|err| Status::invalid_argument(err.to_string()))?;
+        let port = groups.port(group).ok_or_else(|| Status::unavailable(not_here(group)))?;
+        let place = Arc::clone(&self.reading).try_acquire_owned();
+        let busy = |_| Status::resource_exhausted("this broker sends enough logs already");
+        let answer = reading::answer(port, groups.executor(), place.map_err(busy)?, &request);
+        Ok(Response::new(ReceiverStream::new(answer)))
     }
 
     async fn install_snapshot(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, RaftLogReader};
@@ -11,14 +12,22 @@ use tidelog_log as log;
 use tidelog_log::{Log, VotesLog};
 use tidelog_types::canary;
 use tidelog_types::{GroupId, LogIndex};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use super::entry;
 use crate::config::{Entry, LogId, TypeConfig, Vote, log_id, position, raft_vote, stored_vote};
 use crate::executor::{self, Executor};
+use crate::node::Suspect;
 
 /// Bytes of entries in one replication message; one entry always passes.
 const REPLICATION_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a follower waits for entries that are damaged here.
+const MENDED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often they are read again.
+const MENDED_CHECK: Duration = Duration::from_millis(200);
 
 /// Entries handed to apply at a time, so that a restart does not list a whole log at once.
 const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -30,6 +39,7 @@ pub(crate) struct LogStore {
     log: Arc<Log>,
     votes: Arc<VotesLog>,
     executor: Arc<dyn Executor>,
+    suspects: mpsc::Sender<Suspect>,
 }
 
 impl fmt::Debug for LogStore {
@@ -44,8 +54,9 @@ impl LogStore {
         log: Arc<Log>,
         votes: Arc<VotesLog>,
         executor: Arc<dyn Executor>,
+        suspects: mpsc::Sender<Suspect>,
     ) -> Self {
-        Self { group, log, votes, executor }
+        Self { group, log, votes, executor, suspects }
     }
 
     /// Entries of `range` without bodies of records, as apply wants them; a prefix when many.
@@ -66,12 +77,26 @@ impl LogStore {
         if let Some(entries) = self.log.in_memory(range.clone(), REPLICATION_BYTES_MAX) {
             return entries.into_iter().map(entry::from_log).collect();
         }
-        let log = Arc::clone(&self.log);
-        executor::run(&*self.executor, move || {
-            let entries = log.load(range, REPLICATION_BYTES_MAX).map_err(io::Error::other)?;
-            entries.into_iter().map(entry::from_log).collect()
-        })
-        .await?
+        let entries = self.load(range).await.map_err(io::Error::other)?;
+        entries.into_iter().map(entry::from_log).collect()
+    }
+
+    /// Entries from disk. Where they are damaged they may come back soon, from a follower that has
+    /// them: an error would stop the engine, and only one follower waits here.
+    async fn load(&self, range: Range<LogIndex>) -> io::Result<Vec<log::Entry>> {
+        let deadline = Instant::now() + MENDED_WITHIN;
+        loop {
+            let (log, range) = (Arc::clone(&self.log), range.clone());
+            let load = move || log.load(range, REPLICATION_BYTES_MAX);
+            match executor::run(&*self.executor, load).await? {
+                Ok(entries) => return Ok(entries),
+                Err(err) if err.kind() == log::ErrorKind::Corrupt && Instant::now() < deadline => {
+                    Suspect::tell(&self.suspects, self.group, &err);
+                    sleep(MENDED_CHECK).await;
+                }
+                Err(err) => return Err(io::Error::other(err)),
+            }
+        }
     }
 }
 

@@ -42,7 +42,13 @@ impl Fixture {
         };
         let config = log::Config::new(Arc::new(CacheBudget::new(1024 * 1024)));
         let log = Log::create(env, GROUP, config, None).unwrap();
-        let store = LogStore::new(GROUP, log, Arc::clone(&votes), Arc::new(InlineExecutor));
+        let store = LogStore::new(
+            GROUP,
+            log,
+            Arc::clone(&votes),
+            Arc::new(InlineExecutor),
+            tokio::sync::mpsc::channel(1).0,
+        );
         steps.run();
         Self { steps, votes, store }
     }

@@ -195,8 +195,13 @@ impl StoreBuilder<TypeConfig, Padded, Pointed, ()> for Builder {
         let config = log::Config::new(Arc::new(CacheBudget::new(1024 * 1024)));
         let log = Log::create(env, GroupId::METADATA, config, None).unwrap();
         let executor: Arc<dyn Executor> = Arc::new(ThreadExecutor::new(1).unwrap());
-        let store =
-            LogStore::new(GroupId::METADATA, Arc::clone(&log), votes, Arc::clone(&executor));
+        let store = LogStore::new(
+            GroupId::METADATA,
+            Arc::clone(&log),
+            votes,
+            Arc::clone(&executor),
+            tokio::sync::mpsc::channel(1).0,
+        );
         let machine = MetadataMachine::new(
             watch::Sender::new(Arc::default()),
             watch::Sender::new(Progress::default()),

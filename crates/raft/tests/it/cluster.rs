@@ -13,8 +13,8 @@ use tidelog_log::sim::CrashPlan;
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tidelog_raft::{
-    Environment, Founding, Introduce, Node, NodeConfig, Partition, PartitionConfig, PendingAppend,
-    ProposeError, SystemClock, ThreadExecutor,
+    Environment, Error, Founding, Introduce, Node, NodeConfig, Partition, PartitionConfig,
+    PendingAppend, ProposeError, Refilled, SystemClock, ThreadExecutor,
 };
 use tidelog_types::batch::{Builder, Codec, Info, NewRecord};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
@@ -82,6 +82,13 @@ impl Cluster {
         Self::start_in(nodes, config, dir, World::simulated, timings).await
     }
 
+    /// Starts three nodes on simulated disks, whose segments are small.
+    pub(crate) async fn of_small_segments() -> Self {
+        let config = PartitionConfig { segment_bytes: 4 * 1024, ..PartitionConfig::default() };
+        let dir = TempDir::new().unwrap();
+        Self::start_in(3, config, dir, World::simulated, Timings::Usual).await
+    }
+
     /// Addresses and disks of `nodes` nodes, of which none runs yet.
     pub(crate) async fn reserved(nodes: u32) -> Self {
         let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
@@ -133,12 +140,77 @@ impl Cluster {
         cluster
     }
 
-    fn data(&self, id: NodeId) -> PathBuf {
+    /// Where a node's logs lie.
+    pub(crate) fn data(&self, id: NodeId) -> PathBuf {
         self.dir.path().join(id.broker.to_string())
     }
 
     /// Starts a node that is to do `founding` for the partition.
     pub(crate) async fn open(&mut self, id: NodeId, founding: Founding) {
+        let (node, server) = self.open_node(id).await;
+        let partition = self.open_partition(&node, founding).await.unwrap();
+        self.running.insert(id, Running { node, partition, server });
+    }
+
+    /// Starts a killed node whose replica is damaged: it is refused, filled up again from the others,
+    /// and opened. What came from them.
+    pub(crate) async fn restart_damaged(&mut self, id: NodeId) -> Refilled {
+        let (node, server) = self.open_node(id).await;
+        let refused = self.open_partition(&node, Founding::Over).await;
+        assert!(matches!(refused, Err(Error::Quarantined { .. })), "{refused:?}");
+        let (refilled, partition) = self.refill(&node).await;
+        self.running.insert(id, Running { node, partition, server });
+        refilled
+    }
+
+    /// Starts a killed node whose replica is damaged, when nobody can fill it up; why, in the end.
+    pub(crate) async fn stays_out(&mut self, id: NodeId) -> String {
+        let (node, server) = self.open_node(id).await;
+        let refused = self.open_partition(&node, Founding::Over).await;
+        assert!(matches!(refused, Err(Error::Quarantined { .. })), "{refused:?}");
+        let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
+        let mut why = String::new();
+        // Longer than an election takes, if there could be one.
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            why = node.refill(self.group, &voters).await.unwrap_err().to_string();
+            sleep(Duration::from_millis(50)).await;
+        }
+        server.abort();
+        let _ = server.await;
+        node.abandon().await;
+        why
+    }
+
+    /// Takes the replica of a running node out, fills it up again and opens it.
+    pub(crate) async fn step_out(&mut self, id: NodeId) -> Refilled {
+        let Running { node, partition, server } = self.running.remove(&id).unwrap();
+        drop(partition);
+        node.step_out(self.group).await.unwrap();
+        let (refilled, partition) = self.refill(&node).await;
+        self.running.insert(id, Running { node, partition, server });
+        refilled
+    }
+
+    async fn refill(&self, node: &Node) -> (Refilled, Partition) {
+        let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
+        let deadline = Instant::now() + PATIENCE;
+        let refilled = loop {
+            match node.refill(self.group, &voters).await {
+                Ok(refilled) => break refilled,
+                Err(err) => assert!(Instant::now() < deadline, "{err}"),
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        (refilled, self.open_partition(node, Founding::Over).await.unwrap())
+    }
+
+    async fn open_partition(&self, node: &Node, founding: Founding) -> Result<Partition, Error> {
+        let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
+        node.open_partition(self.group, &voters, self.config, founding).await
+    }
+
+    async fn open_node(&mut self, id: NodeId) -> (Node, JoinHandle<()>) {
         let address = self.addresses[&id];
         let listener = match self.reserved.remove(&id) {
             Some(listener) => listener,
@@ -186,10 +258,7 @@ impl Cluster {
         });
         let addresses = self.addresses.iter().map(|(node, at)| (*node, at.to_string())).collect();
         node.set_addresses(addresses);
-        let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
-        let partition =
-            node.open_partition(self.group, &voters, self.config, founding).await.unwrap();
-        self.running.insert(id, Running { node, partition, server });
+        (node, server)
     }
 
     /// Stops a node without a word to the others, as a crash would.

@@ -10,4 +10,5 @@ mod late;
 mod moved;
 mod partitions;
 mod quorums;
+mod repair;
 mod world;

@@ -155,6 +155,13 @@ impl AdminService for Broker {
         Ok(Response::new(v1::DescribePartitionRaftResponse { results }))
     }
 
+    async fn scrub_partition(
+        &self,
+        _: Request<v1::ScrubPartitionRequest>,
+    ) -> Result<Response<v1::ScrubPartitionResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn set_log_level(
         &self,
         _: Request<v1::SetLogLevelRequest>,

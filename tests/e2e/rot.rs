@@ -1,0 +1,146 @@
+//! Bits that flip on one broker's disk, anywhere in what it holds, under load: all that means something
+//! is found, nothing of it is served, and all of it comes back from the others.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use tidelog_client::admin::NewTopic;
+
+use crate::command::run;
+use crate::stage::{PARTITIONS, Stage, TOPIC, acks_go_on, leader, rounds, until};
+
+/// Small enough that there are many segments.
+const SEGMENT_BYTES: &str = "1048576";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flipped_bits_are_found_and_mended_under_load() {
+    let mut stage = Stage::new().await;
+    stage.start_all().await;
+    let client = stage.client().await;
+    let topic = NewTopic::new(TOPIC.parse().unwrap()).partitions(PARTITIONS);
+    let topic = topic.config("segment.bytes", SEGMENT_BYTES);
+    for (_, created) in client.admin().create_topics([topic]).await.unwrap() {
+        created.unwrap();
+    }
+    for partition in 0..PARTITIONS {
+        leader(&client, partition).await;
+    }
+    let (load, acks) = stage.load().await;
+    acks_go_on(&load, 10_000).await;
+
+    let (mut found, mut mended) = (0, 0);
+    for round in 0..rounds(9) {
+        let id = stage.rng.random_range(1..4);
+        let stopped = round % 3 == 2;
+        let before = if stopped {
+            stage.cluster.broker_mut(id).kill().unwrap();
+            Damage::default()
+        } else {
+            Damage::of(&stage, id).await
+        };
+        let flips: Vec<PathBuf> = (0..3).map(|_| flip(&mut stage, id)).collect();
+        stage.start_all().await;
+        until("all that is damaged is whole again", async || {
+            for partition in 0..PARTITIONS {
+                scrub(&stage, id, partition);
+            }
+            let now = Damage::of(&stage, id).await;
+            now.out == 0.0 && now.found - before.found <= now.mended - before.mended
+        })
+        .await;
+        let now = Damage::of(&stage, id).await;
+        println!("round {round}: broker {id}, {now:?} after {before:?}, {flips:?}");
+        found += (now.found - before.found) as u32;
+        mended += (now.mended - before.mended) as u32;
+        acks_go_on(&load, 500).await;
+    }
+    println!("{} flips, {found} places found while brokers ran, {mended} mended", rounds(9) * 3);
+    // Padding aside, of which there is little, every flip shows.
+    assert!(mended > rounds(9), "{mended} mended");
+    stage.audit(load, &acks).await;
+
+    // What lies on each disk now is whole: so it reads from each of them alone.
+    for id in 1..=3 {
+        for partition in 0..PARTITIONS {
+            let name = format!("{TOPIC}/{partition}");
+            let id = id.to_string();
+            let bootstrap = stage.cluster.bootstrap().join(",");
+            let args = ["partition", "scrub", &name, "--broker", &id, "-b", &bootstrap];
+            let told = run(&args).succeeded().stdout;
+            assert!(told.contains("none"), "{told}");
+        }
+    }
+}
+
+/// What a broker has counted since it started.
+#[derive(Clone, Copy, Debug, Default)]
+struct Damage {
+    found: f64,
+    mended: f64,
+    out: f64,
+}
+
+impl Damage {
+    async fn of(stage: &Stage, id: u32) -> Self {
+        let metrics = stage.cluster.broker(id).scraper().metrics().await.unwrap();
+        let of = |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("{name}: {metrics:?}"));
+        Self {
+            found: of("tidelog_damage_found_total"),
+            mended: of("tidelog_damage_repaired_total"),
+            out: of("tidelog_replicas_out"),
+        }
+    }
+}
+
+/// Has a broker read its replica of a partition again; it may be out at that moment.
+fn scrub(stage: &Stage, id: u32, partition: u32) {
+    let name = format!("{TOPIC}/{partition}");
+    let bootstrap = stage.cluster.bootstrap().join(",");
+    run(&["partition", "scrub", &name, "--broker", &id.to_string(), "-b", &bootstrap]);
+}
+
+/// Flips one bit somewhere in what a broker holds of the topic; where.
+fn flip(stage: &mut Stage, id: u32) -> PathBuf {
+    let files = files_of_topic(stage.cluster.broker(id).data_dir());
+    let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+    let mut at = stage.rng.random_range(0..bytes);
+    let (path, _) = files
+        .iter()
+        .find(|(_, bytes)| match at.checked_sub(*bytes) {
+            Some(left) => {
+                at = left;
+                false
+            }
+            None => true,
+        })
+        .unwrap();
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 1 << [0, 1, 2, 3, 4, 5, 6, 7].choose(&mut stage.rng).unwrap();
+    file.write_all_at(&byte, at).unwrap();
+    path.clone()
+}
+
+/// The live files of the topic's partitions, with their lengths.
+fn files_of_topic(data: &Path) -> Vec<(PathBuf, u64)> {
+    let mut files = Vec::new();
+    for dir in fs::read_dir(data).unwrap() {
+        let dir = dir.unwrap().path();
+        // The groups of the cluster itself have ids of zeros.
+        let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
+        if !dir.is_dir() || name.starts_with("00000000-") || name.split('-').count() != 6 {
+            continue;
+        }
+        for file in fs::read_dir(&dir).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|it| it == "log" || it == "start") {
+                files.push((path.clone(), fs::metadata(&path).unwrap().len()));
+            }
+        }
+    }
+    files
+}
