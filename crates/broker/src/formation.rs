@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_raft::{Introduction, introduce};
-use tidelog_types::{BrokerId, Incarnation, NodeId};
+use tidelog_types::{BrokerId, Incarnation, NodeId, canary};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -190,7 +190,7 @@ fn decide(config: &Config, answers: &Answers) -> Decision {
             ));
         }
         let Some(cluster) = &answer.cluster_id else { continue };
-        if answer.known_brokers.contains(&me) {
+        if answer.known_brokers.contains(&me) && !canary!(WipedNodeAccepted) {
             return Decision::Refuse(format!(
                 "data directory {} is empty, but cluster {cluster} knows broker {me}: its disk was \
                  wiped or is not mounted. Put the disk back; an empty one may return only as a new \

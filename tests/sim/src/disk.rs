@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidelog_log::disk::{Disk, File, Open};
-use tidelog_log::sim::{CrashPlan, Fault, SimDisk};
+use tidelog_log::sim::{CrashPlan, Fault, Image, SimDisk};
 
 use crate::trace::Trace;
 
@@ -35,7 +35,12 @@ impl TracedDisk {
 
     /// What would be there after a power loss now.
     pub(crate) fn durable(&self) -> SimDisk {
-        SimDisk::of(self.disk.timeline().crash(CrashPlan::LoseAll))
+        SimDisk::of(self.disk.look_at_durable(Image::clone))
+    }
+
+    /// Looks at what would be there after a power loss now.
+    pub(crate) fn look_at_durable<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        self.disk.look_at_durable(look)
     }
 
     /// The process that uses the disk is gone.
@@ -48,6 +53,17 @@ impl TracedDisk {
     pub(crate) fn lose_power(&self, plan: CrashPlan) {
         self.live_on();
         self.disk.crash(plan);
+    }
+
+    /// Another disk is in its place, an empty one.
+    pub(crate) fn wipe(&self) {
+        self.live_on();
+        self.disk.wipe();
+    }
+
+    /// Flips a bit of a file, for good.
+    pub(crate) fn flip(&self, path: &Path, bit: u64) -> io::Result<()> {
+        self.disk.flip(path, bit)
     }
 
     /// Lets the power fail after `operations` more.

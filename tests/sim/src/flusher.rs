@@ -29,15 +29,16 @@ impl SimFlusher {
         Arc::new(Self { dice: Mutex::new(dice), usual_ms_max, slow_ms: AtomicU64::new(0) })
     }
 
-    /// From now on each flush takes this much longer.
+    /// From now on each flush takes up to this much longer, each another time, so that of two files the
+    /// one that was submitted later may be the sooner.
     pub(crate) fn slow(&self, by: Duration) {
         self.slow_ms.store(by.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn delay(&self) -> Duration {
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-        dice.ms(0..self.usual_ms_max + 1)
-            + Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
+        let slow_ms = self.slow_ms.load(Ordering::Relaxed);
+        dice.ms(0..self.usual_ms_max + 1) + dice.ms(0..slow_ms + 1)
     }
 }
 
