@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tidelog_raft::{Error as RaftError, PartitionConfig};
-use tidelog_state::metadata::{Command, Machine, TopicState};
-use tidelog_types::{GroupId, PartitionId, TopicId, TopicName};
+use tidelog_raft::{Error as RaftError, Founding, PartitionConfig};
+use tidelog_state::metadata::{Command, Machine, Partition, TopicState};
+use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -53,10 +53,10 @@ pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
 struct Wanted {
     group: GroupId,
     topic: TopicName,
-    voters: Vec<tidelog_types::NodeId>,
+    voters: Vec<NodeId>,
     config: PartitionConfig,
     batch_bytes_max: usize,
-    initialize: bool,
+    founding: Founding,
 }
 
 /// Tells whether everything is as it should be; `false`: try again.
@@ -90,14 +90,22 @@ fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
                 retention_bytes: config.retention_bytes,
             },
             batch_bytes_max: config.batch_bytes_max as usize,
-            initialize: partition.may_initialize(cluster.me),
+            founding: founding(partition, cluster.me),
         });
     }
     all
 }
 
+fn founding(partition: &Partition, me: NodeId) -> Founding {
+    match partition.is_creating() {
+        false => Founding::Over,
+        true if partition.initializer == me => Founding::Leads,
+        true => Founding::Follows,
+    }
+}
+
 async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
-    let Wanted { group, topic, voters, config, batch_bytes_max, initialize } = wanted;
+    let Wanted { group, topic, voters, config, batch_bytes_max, founding } = wanted;
     if let Some(replica) = cluster.hosted.find(group) {
         replica.set_batch_bytes_max(batch_bytes_max);
         if let Some(partition) = replica.partition() {
@@ -106,10 +114,10 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
         return true;
     }
     let opened = if group.topic == TopicId::CONSUMER_GROUPS {
-        let coordinator = cluster.node.open_coordinator(group, &voters, initialize).await;
+        let coordinator = cluster.node.open_coordinator(group, &voters, founding).await;
         coordinator.map(ReplicaState::Coordinator)
     } else {
-        let partition = cluster.node.open_partition(group, &voters, config, initialize).await;
+        let partition = cluster.node.open_partition(group, &voters, config, founding).await;
         partition.map(ReplicaState::Open)
     };
     let state = match opened {

@@ -32,9 +32,6 @@ use crate::intake::IntakeLayer;
 use crate::limits;
 use crate::services::{Api, SwitchingRaft};
 
-/// Connections of the internal listener: two brokers need a handful.
-const INTERNAL_CONNECTIONS_MAX: usize = 4096;
-
 /// Pause after a connection could not be accepted: most likely there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -114,7 +111,7 @@ pub(crate) async fn serve<L>(
 {
     let most = match name {
         ListenerName::Client => core.config.limits.connections as usize,
-        ListenerName::Internal | ListenerName::Http => INTERNAL_CONNECTIONS_MAX,
+        ListenerName::Internal | ListenerName::Http => limits::INTERNAL_CONNECTIONS_MAX,
     };
     let incoming = connections(name, listener, Arc::new(Semaphore::new(most)));
     if let Err(err) = router.serve_with_incoming_shutdown(incoming, stop).await {

@@ -129,6 +129,17 @@ impl Error {
         self.kind() == Kind::Fatal
     }
 
+    /// Whether what was asked for may have been done all the same, or may yet be: no answer came, or
+    /// a broker says so.
+    #[must_use]
+    pub fn maybe_written(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::TimedOut { .. } => true,
+            Self::Refused(refusal) => refusal.maybe_written,
+            _ => false,
+        }
+    }
+
     /// The broker's error code, if a broker refused with one that this version knows.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
@@ -197,7 +208,7 @@ pub struct BrokerError {
     pub message: String,
     /// Whether the same request may succeed later, or elsewhere.
     pub retriable: bool,
-    /// Whether records of the request may have been written.
+    /// Whether what was asked for may have been done all the same.
     pub maybe_written: bool,
     pub(crate) leader: Option<v1::LeaderHint>,
     pub(crate) retry_after: Option<Duration>,

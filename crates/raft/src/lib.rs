@@ -44,7 +44,7 @@ pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
 pub use metadata::Metadata;
-pub use node::{Error, Node, Stats};
+pub use node::{Error, Founding, Node, Stats};
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;
 pub use sequencing::{Appended, ProposeError};

@@ -1,5 +1,6 @@
 //! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
 
+mod founding;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ use crate::sequencing::Sequencing;
 use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
+
+pub use founding::Founding;
 
 /// Segment size of groups whose log holds commands: small, because each new segment is also a snapshot.
 const COMMANDS_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -211,14 +214,14 @@ impl Node {
         }
     }
 
-    /// Opens the metadata group, creating it on an empty disk. With `initialize`, which exactly one
-    /// node of a new cluster is given, its first membership is written.
+    /// Opens the metadata group, creating it on an empty disk. `founders`, which exactly one node of
+    /// a new cluster is given, are its first members.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn open_metadata(
         &self,
-        initialize: Option<BTreeSet<NodeId>>,
+        founders: Option<BTreeSet<NodeId>>,
     ) -> Result<Metadata, Error> {
         let _opening = self.shared.opening.lock().await;
         let (machine, published) = watch::channel(Arc::default());
@@ -226,20 +229,23 @@ impl Node {
         let machine = MetadataMachine::new(machine, progress);
         let group = GroupId::METADATA;
         let config = self.log_config(COMMANDS_SEGMENT_BYTES);
-        let replica = self.open_group(group, config, machine, applied.clone(), initialize).await?;
-        self.host(&replica, Kind::Metadata);
-        Ok(Metadata {
+        let founding = if founders.is_some() { Founding::Leads } else { Founding::Over };
+        let founders = founders.unwrap_or_default();
+        let replica =
+            self.open_group(group, config, machine, applied.clone(), founding, founders).await?;
+        let metadata = Metadata {
             replica,
             machine: published,
             progress: applied,
             clock: Arc::clone(&self.shared.env.clock),
             campaigner: Arc::clone(&self.shared) as _,
-        })
+        };
+        self.host(&metadata.replica, Kind::Metadata, founding);
+        Ok(metadata)
     }
 
     /// Opens a partition's replica, creating it when this node never had it. Opening it twice gives
-    /// the same. With `initialize`, which only the named voter of a partition in creation is given,
-    /// the first membership is written.
+    /// the same.
     ///
     /// # Errors
     /// See [`Error`]; a quarantined replica stays out of its group.
@@ -248,7 +254,7 @@ impl Node {
         group: GroupId,
         voters: &[NodeId],
         config: PartitionConfig,
-        initialize: bool,
+        founding: Founding,
     ) -> Result<Partition, Error> {
         let _opening = self.shared.opening.lock().await;
         if let Some(open) = self.partition(group) {
@@ -257,10 +263,10 @@ impl Node {
         }
         let (progress, applied) = watch::channel(Progress::default());
         let machine = PartitionMachine::new(progress);
-        let initialize = initialize.then(|| voters.iter().copied().collect());
         let log_config = self.log_config(config.segment_bytes);
+        let voters = voters.iter().copied().collect();
         let replica =
-            self.open_group(group, log_config, machine, applied.clone(), initialize).await?;
+            self.open_group(group, log_config, machine, applied.clone(), founding, voters).await?;
 
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let clock = Arc::clone(&self.shared.env.clock);
@@ -284,7 +290,7 @@ impl Node {
             config: Arc::new(Mutex::new(config)),
             campaigner: Arc::clone(&self.shared) as _,
         };
-        self.host(&partition.replica, Kind::Partition(partition.clone()));
+        self.host(&partition.replica, Kind::Partition(partition.clone()), founding);
         Ok(partition)
     }
 
@@ -305,7 +311,7 @@ impl Node {
         &self,
         group: GroupId,
         voters: &[NodeId],
-        initialize: bool,
+        founding: Founding,
     ) -> Result<Coordinator, Error> {
         let _opening = self.shared.opening.lock().await;
         if let Some(Kind::Coordinator(open)) =
@@ -317,9 +323,9 @@ impl Node {
         let (tell, changes) = watch::channel(0);
         let (progress, applied) = watch::channel(Progress::default());
         let driven = CoordinatorMachine::new(Arc::clone(&machine), tell, progress);
-        let initialize = initialize.then(|| voters.iter().copied().collect());
         let config = self.log_config(COMMANDS_SEGMENT_BYTES);
-        let replica = self.open_group(group, config, driven, applied, initialize).await?;
+        let voters = voters.iter().copied().collect();
+        let replica = self.open_group(group, config, driven, applied, founding, voters).await?;
         let coordinator = Coordinator {
             replica,
             machine,
@@ -327,7 +333,7 @@ impl Node {
             clock: Arc::clone(&self.shared.env.clock),
             campaigner: Arc::clone(&self.shared) as _,
         };
-        self.host(&coordinator.replica, Kind::Coordinator(coordinator.clone()));
+        self.host(&coordinator.replica, Kind::Coordinator(coordinator.clone()), founding);
         Ok(coordinator)
     }
 
@@ -393,11 +399,16 @@ impl Node {
         upkeep::clean_once(&self.shared).await;
     }
 
-    fn host<M: Machine>(&self, replica: &Replica<M>, kind: Kind) {
+    /// Lets the other nodes reach a replica, and has it stand for the group's first election.
+    fn host<M: Machine>(&self, replica: &Replica<M>, kind: Kind, founding: Founding) {
         let hosted =
             Hosted { port: Arc::new(replica.clone()), member: Arc::new(replica.clone()), kind };
         let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
         groups.insert(replica.group, hosted);
+        drop(groups);
+        if founding == Founding::Leads {
+            tokio::spawn(founding::stand_first(replica.clone()));
+        }
     }
 
     fn log_config(&self, segment_bytes: u64) -> log::Config {
@@ -420,10 +431,14 @@ impl Node {
         config: log::Config,
         machine: M,
         progress: watch::Receiver<Progress>,
-        initialize: Option<BTreeSet<NodeId>>,
+        founding: Founding,
+        voters: BTreeSet<NodeId>,
     ) -> Result<Replica<M>, Error> {
         let shared = &self.shared;
         let log = self.open_log(group, config).await?;
+        if founding != Founding::Over {
+            founding::write_first_membership(&log, voters).await?;
+        }
         let executor = Arc::clone(&shared.env.executor);
         let store = LogStore::new(
             group,
@@ -440,20 +455,9 @@ impl Node {
         let network = Network { group, peers: Arc::clone(&shared.peers) };
         let me = shared.config.node;
         let settings = engine(group.to_string(), &timings);
-        let failed = |reason: String| Error::Engine { group, reason };
         let raft: Raft<TypeConfig, Applier<M>> = Raft::new(me, settings, network, store, applier)
             .await
-            .map_err(|err| failed(err.to_string()))?;
-        if let Some(members) = initialize {
-            let members: BTreeMap<NodeId, ()> =
-                members.into_iter().map(|node| (node, ())).collect();
-            let fresh = raft.is_initialized().await.map_err(|err| failed(err.to_string()))?;
-            if !fresh && let Err(err) = raft.initialize(members).await {
-                // An engine that nobody holds must not go on by itself.
-                drop(raft.shutdown().await);
-                return Err(failed(err.to_string()));
-            }
-        }
+            .map_err(|err| Error::Engine { group, reason: err.to_string() })?;
         Ok(Replica::new(group, me, raft, log, progress))
     }
 

@@ -105,7 +105,8 @@ impl Drop for Held {
 type Piece = (u32, u32, u64, FetchRecordsResponse);
 
 struct Member {
-    bootstrap: Vec<String>,
+    /// One to each broker.
+    channels: Vec<Channel>,
     turn: usize,
     clock: Clock,
     id: String,
@@ -121,7 +122,7 @@ impl Member {
     fn new(bootstrap: &[String], clock: Clock, id: &str, turn: usize) -> Self {
         let (pieces_to, pieces) = mpsc::channel(64);
         Self {
-            bootstrap: bootstrap.to_vec(),
+            channels: bootstrap.iter().map(|address| channel(address)).collect(),
             turn,
             clock,
             id: id.to_owned(),
@@ -174,7 +175,7 @@ impl Member {
     }
 
     fn channel(&self) -> Channel {
-        channel(&self.bootstrap[self.turn % self.bootstrap.len()])
+        self.channels[self.turn % self.channels.len()].clone()
     }
 
     /// Whether the error says that the membership is over; otherwise the next broker is tried.
@@ -272,7 +273,7 @@ impl Member {
 
     fn take_up(&mut self, partition: u32, granted: u32, committed: Option<i64>) {
         let next = committed.unwrap_or(0);
-        let fetcher = fetch(self.bootstrap.clone(), self.clock, partition, granted, next);
+        let fetcher = fetch(self.channels.clone(), self.clock, partition, granted, next);
         let fetcher = tokio::spawn(fetcher(self.pieces_to.clone(), self.turn));
         self.held.insert(partition, Held { granted, next, committed, fetcher });
     }
@@ -341,11 +342,10 @@ impl Member {
                     }
                     Outcome::Accepted(kept.offset as u64)
                 }
-                // A broker that lost the coordinator's answer tries again, so a refusal may follow a try
-                // that took effect. What a fenced member must not get is an acceptance.
                 Some(Kept::Error(error)) => {
                     known &= error.error_code() != Ok(ErrorCode::UnknownMemberId);
-                    Outcome::Unknown
+                    // A refusal may follow a try that took effect, and then says so.
+                    if error.maybe_written { Outcome::Unknown } else { Outcome::Refused }
                 }
                 None => Outcome::Unknown,
             };
@@ -406,7 +406,7 @@ impl Member {
 
 /// Reads a partition from `next` on, by any broker, one piece after the other.
 fn fetch(
-    bootstrap: Vec<String>,
+    channels: Vec<Channel>,
     clock: Clock,
     partition: u32,
     granted: u32,
@@ -414,7 +414,7 @@ fn fetch(
 ) -> impl FnOnce(mpsc::Sender<Piece>, usize) -> futures_util::future::BoxFuture<'static, ()> {
     move |pieces, mut turn| {
         Box::pin(async move {
-            let mut client = LogServiceClient::new(channel(&bootstrap[turn % bootstrap.len()]));
+            let mut client = LogServiceClient::new(channels[turn % channels.len()].clone());
             loop {
                 let request = FetchRecordsRequest {
                     topic: TOPIC.to_owned(),
@@ -437,7 +437,7 @@ fn fetch(
                     }
                     Err(_) => {
                         turn += 1;
-                        client = LogServiceClient::new(channel(&bootstrap[turn % bootstrap.len()]));
+                        client = LogServiceClient::new(channels[turn % channels.len()].clone());
                         sleep(AGAIN_AFTER).await;
                     }
                 }

@@ -14,7 +14,8 @@ use tidelog_proto::v1::{
     describe_topics_result,
 };
 use tidelog_types::BrokerId;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
 
 /// How long anything may take that is bound to happen.
@@ -107,6 +108,12 @@ impl Cluster {
         seat.broker = Some(start(&seat.config).await);
     }
 
+    /// Starts a broker in a world of its own.
+    pub(crate) async fn start_broker_in(&mut self, id: u32, env: Environment) {
+        let seat = self.seat(id);
+        seat.broker = Some(Broker::start(seat.config.clone(), env).await.unwrap());
+    }
+
     pub(crate) async fn stop(&mut self, id: u32) {
         if let Some(broker) = self.seat(id).broker.take() {
             broker.stop(Duration::from_secs(5)).await;
@@ -126,6 +133,18 @@ impl Cluster {
                 until(|| broker.not_ready().map_or(Ok(()), Err)).await;
             }
         }
+    }
+
+    /// A number that a broker shows among its metrics.
+    pub(crate) async fn metric(&self, id: u32, name: &str) -> u64 {
+        let http = self.seats[id as usize - 1].config.listener.http.bind.to_string();
+        let mut stream = TcpStream::connect(http).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
     }
 
     pub(crate) fn data(&self, id: u32) -> PathBuf {

@@ -1,60 +1,29 @@
 //! The limits of connections crossed: whoever is beyond one waits or is closed, and the broker goes on.
 
 use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::pending;
-use tidelog_broker::limits;
+use tidelog_broker::config::HostPort;
+use tidelog_broker::{Environment, Listener, ListenerName, Network, TcpNetwork, limits};
 use tidelog_proto::v1::{CreateTopicsRequest, Error, ListTopicsRequest, NewTopic};
+use tidelog_raft::BoxedIo;
 use tidelog_types::ErrorCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
 use crate::cluster::{Cluster, PATIENCE};
+use crate::raw::{GOAWAY, INITIAL_WINDOW_SIZE, PING, Raw, SETTINGS, WINDOW_BYTES, WINDOW_UPDATE};
 
-/// What an HTTP/2 client sends first, with an empty SETTINGS frame.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-const FRAME_HEAD_BYTES: usize = 9;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
 /// What proves that a call is held up: one that is not takes a few milliseconds.
-const A_WHILE: Duration = Duration::from_millis(500);
-
-/// A connection that speaks HTTP/2 by hand.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn open(address: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(PREFACE).await.unwrap();
-        Self(stream)
-    }
-
-    /// The next frame: its kind and payload.
-    async fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        self.0.read_exact(&mut head).await?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.0.read_exact(&mut payload).await?;
-        Ok((head[3], payload))
-    }
-
-    /// Reads until the broker says goodbye or closes; gives the kinds of all frames before that.
-    async fn until_closed(&mut self) -> Vec<u8> {
-        let mut kinds = Vec::new();
-        while let Ok((kind, _)) = self.frame().await {
-            kinds.push(kind);
-        }
-        kinds
-    }
-}
+pub(crate) const A_WHILE: Duration = Duration::from_millis(500);
 
 async fn start(connections: u32) -> (Cluster, String, String) {
     let mut cluster = Cluster::prepare(1).await;
@@ -69,31 +38,32 @@ async fn start(connections: u32) -> (Cluster, String, String) {
 async fn http2_is_told_every_limit_and_what_crosses_one_is_closed() {
     let (mut cluster, address, _) = start(64).await;
     let mut raw = Raw::open(&address).await;
-    let (kind, settings) = raw.frame().await.unwrap();
-    assert_eq!(kind, SETTINGS);
+    let settings = raw.frame().await.unwrap();
+    assert_eq!(settings.kind, SETTINGS);
     let setting = |id: u16| {
-        let pairs = settings.chunks_exact(6);
+        let pairs = settings.payload.chunks_exact(6);
         let found = pairs.filter(|pair| u16::from_be_bytes([pair[0], pair[1]]) == id);
         let value = |pair: &[u8]| u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]);
         found.map(value).next_back()
     };
     // RFC 9113, 6.5.2.
     assert_eq!(setting(3), Some(limits::STREAMS_PER_CONNECTION_MAX));
-    assert_eq!(setting(4), Some(limits::STREAM_WINDOW_BYTES));
+    assert_eq!(setting(INITIAL_WINDOW_SIZE), Some(limits::STREAM_WINDOW_BYTES));
     assert_eq!(setting(5), Some(limits::FRAME_BYTES_MAX));
     assert_eq!(setting(6), Some(limits::HEADERS_BYTES_MAX));
     let window = loop {
-        let (kind, payload) = raw.frame().await.unwrap();
-        if kind == WINDOW_UPDATE {
-            break u32::from_be_bytes(payload.try_into().unwrap());
+        let frame = raw.frame().await.unwrap();
+        if frame.kind == WINDOW_UPDATE {
+            break frame.number();
         }
     };
-    assert_eq!(window + 65_535, limits::CONNECTION_WINDOW_BYTES);
+    assert_eq!(window + WINDOW_BYTES as u32, limits::CONNECTION_WINDOW_BYTES);
 
     // A frame above the largest.
     let mut large = Raw::open(&address).await;
-    large.0.write_all(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).await.unwrap();
-    assert!(timeout(PATIENCE, large.until_closed()).await.unwrap().contains(&GOAWAY));
+    large.send_bytes(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).await;
+    let frames = timeout(PATIENCE, large.until_closed()).await.unwrap();
+    assert!(frames.iter().any(|frame| frame.kind == GOAWAY), "{frames:?}");
 
     let mut metadata = cluster.metadata(1).await;
     let mut request = Request::new(ListTopicsRequest::default());
@@ -144,6 +114,77 @@ async fn connections_and_streams_beyond_the_limit_wait_for_a_place() {
     cluster.stop_all().await;
 }
 
+/// TCP, and an internal listener that takes pipes too: twice 4096 sockets are more than many a system
+/// lets a process have.
+#[derive(Debug)]
+struct Piped(Mutex<Option<mpsc::UnboundedReceiver<DuplexStream>>>);
+
+impl Network for Piped {
+    fn bind<'a>(
+        &'a self,
+        name: ListenerName,
+        address: &'a HostPort,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let tcp = TcpNetwork.bind(name, address).await?;
+            if name != ListenerName::Internal {
+                return Ok(tcp);
+            }
+            let pipes = self.0.lock().unwrap().take().expect("it is bound once");
+            Ok(Box::new(PipedListener { tcp, pipes }) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct PipedListener {
+    tcp: Box<dyn Listener>,
+    pipes: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+impl Listener for PipedListener {
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.address()
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<BoxedIo>> {
+        Box::pin(async move {
+            tokio::select! {
+                Some(pipe) = self.pipes.recv() => Ok(Box::new(pipe) as BoxedIo),
+                io = self.tcp.accept() => io,
+            }
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_between_brokers_beyond_the_limit_wait_for_a_place() {
+    const PIPE_BYTES: usize = 1 << 10;
+    let (pipes, taken) = mpsc::unbounded_channel();
+    let mut cluster = Cluster::prepare(1).await;
+    let mut env = Environment::system(&cluster.seat(1).config).unwrap();
+    env.network = Arc::new(Piped(Mutex::new(Some(taken))));
+    cluster.start_broker_in(1, env).await;
+    cluster.ready().await;
+    let connect = async || {
+        let (ours, theirs) = duplex(PIPE_BYTES);
+        pipes.send(theirs).unwrap();
+        Raw::with(ours, &[]).await
+    };
+    let mut held = Vec::new();
+    for _ in 0..limits::INTERNAL_CONNECTIONS_MAX {
+        let mut raw = connect().await;
+        timeout(PATIENCE, raw.frame()).await.expect("there is a place").unwrap();
+        held.push(raw);
+    }
+    let mut one_more = connect().await;
+    assert!(timeout(A_WHILE, one_more.frame()).await.is_err(), "there was no place");
+    cluster.create_topic(1, "orders", 1, 1).await;
+    held.pop();
+    timeout(PATIENCE, one_more.frame()).await.expect("a place is given on").unwrap();
+    drop((held, one_more));
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_connections_that_say_nothing_are_closed_and_make_room() {
     let (mut cluster, _, http) = start(64).await;
@@ -168,8 +209,8 @@ async fn connection_that_answers_no_ping_is_closed() {
     let begun = Instant::now();
     let mut raw = Raw::open(&address).await;
     let patience = limits::KEEPALIVE_INTERVAL + limits::KEEPALIVE_TIMEOUT;
-    let kinds = timeout(patience + PATIENCE, raw.until_closed()).await.unwrap();
-    assert!(kinds.contains(&PING), "{kinds:?}");
+    let frames = timeout(patience + PATIENCE, raw.until_closed()).await.unwrap();
+    assert!(frames.iter().any(|frame| frame.kind == PING), "{frames:?}");
     assert!(begun.elapsed() >= patience - A_WHILE, "{:?}", begun.elapsed());
     cluster.stop_all().await;
 }

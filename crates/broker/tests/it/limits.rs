@@ -1,25 +1,28 @@
 //! Each limit crossed: a typed answer, and the broker goes on.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tidelog_broker::config::ByteSize;
+use tidelog_broker::{Environment, MemoryMaps, limits};
+use tidelog_log::sim::{Action, Fault, SimDisk};
 use tidelog_proto::v1::group_service_client::GroupServiceClient;
 use tidelog_proto::v1::{
-    AlterConfigsRequest, CommitOffsetsRequest, DeleteTopicsRequest, DescribePartitionRaftRequest,
-    DescribeTopicsRequest, Error, FetchOffsetsRequest, FetchRecordsRequest, HeartbeatRequest,
-    ListGroupsRequest, ListOffsetsItem, ListOffsetsRequest, ListTopicsRequest, NewTopic,
-    OffsetBound, OffsetCommit, ProduceRecordsRequest, Record, SeekGroupRequest, SeekTarget,
-    SetLogLevelRequest, Subscription, TopicConfigs, TopicPartition, TransferLeaderItem,
-    TransferLeaderRequest,
+    AlterConfigsRequest, ClusterHealthRequest, CommitOffsetsRequest, DeleteTopicsRequest,
+    DescribePartitionRaftRequest, DescribeTopicsRequest, Error, FetchOffsetsRequest,
+    FetchRecordsRequest, HeartbeatRequest, ListGroupsRequest, ListOffsetsItem, ListOffsetsRequest,
+    ListTopicsRequest, NewTopic, OffsetBound, OffsetCommit, ProduceRecordsRequest, Record,
+    SeekGroupRequest, SeekTarget, SetLogLevelRequest, Subscription, TopicConfigs, TopicPartition,
+    TransferLeaderItem, TransferLeaderRequest,
 };
 use tidelog_types::ErrorCode;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE, create_topic};
 use crate::records::{Produce, all, batch, fetch, from};
 
 fn code(status: &Status) -> ErrorCode {
@@ -229,6 +232,37 @@ async fn a_partition_without_quorum_blocks_neither_the_others_nor_their_budget()
     assert_eq!(offsets, (1..=20).collect::<Vec<_>>());
     let order: Vec<_> = blocked.iter().map(|(id, _)| *id).collect();
     assert_eq!(order, sent, "answers of one partition come in order");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_counts_every_partition_that_is_unwell_and_names_no_more_than_the_limit() {
+    const PARTITIONS: u32 = limits::HEALTH_NAMED_MAX as u32 + 1;
+    let mut cluster = Cluster::prepare(1).await;
+    let mut env = Environment::system(&cluster.seat(1).config).unwrap();
+    let disk = SimDisk::new();
+    env.node.disk = Arc::new(disk.clone());
+    env.maps = Arc::new(MemoryMaps);
+    env.lock_data_dir = false;
+    cluster.start_broker_in(1, env).await;
+    cluster.ready().await;
+    // From here on no replica can be made: each steps out.
+    let path = cluster.data(1).to_str().unwrap().to_owned();
+    disk.fail(Fault { action: Action::Open, path, after: 0, times: u64::MAX });
+    create_topic(&mut cluster.admin(1).await, "orders", PARTITIONS, 1).await.unwrap();
+
+    let mut admin = cluster.admin(1).await;
+    let begun = Instant::now();
+    let health = loop {
+        let health = admin.cluster_health(ClusterHealthRequest {}).await.unwrap().into_inner();
+        if health.under_replicated_count == PARTITIONS {
+            break health;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", health.summary);
+    };
+    assert_eq!(health.leaderless_count, PARTITIONS);
+    let named = [&health.leaderless, &health.under_replicated].map(Vec::len);
+    assert_eq!(named, [limits::HEALTH_NAMED_MAX; 2]);
     cluster.stop_all().await;
 }
 

@@ -15,8 +15,6 @@ use tidelog_proto::v1::{
     SubscribeResponse, Subscription,
 };
 use tidelog_types::ErrorCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,18 +80,6 @@ fn opening(group: &str, credit: u32, topics: &[&str]) -> SubscribeOpen {
         start: Some(OffsetSpec { spec: Some(Spec::Bound(OffsetBound::Earliest.into())) }),
         credit_records: credit,
     }
-}
-
-/// A number that a broker shows among its metrics.
-async fn metric(cluster: &mut Cluster, id: u32, name: &str) -> u64 {
-    let http = cluster.seat(id).config.listener.http.bind.to_string();
-    let mut stream = TcpStream::connect(http).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
 }
 
 async fn produce(cluster: &Cluster, partition: u32, records: usize) {
@@ -210,7 +196,7 @@ async fn records_are_read_for_credit_only_and_sent_in_pieces_that_any_client_tak
     while !matches!(subscriber.news().await, News::Assignment(_)) {}
     let silence = timeout(A_WHILE, subscriber.news()).await;
     assert!(silence.is_err(), "there is no credit: {silence:?}");
-    assert_eq!(metric(&mut cluster, 1, "tidelog_fetch_records_total").await, 0);
+    assert_eq!(cluster.metric(1, "tidelog_fetch_records_total").await, 0);
 
     subscriber.credit(1).await;
     assert_eq!(subscriber.records(true).await, [(0, 0)]);

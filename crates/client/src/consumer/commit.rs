@@ -17,11 +17,13 @@ use crate::{Error, OffsetCommit};
 pub(super) struct Commit {
     reading: Arc<Reading>,
     offset: OffsetCommit,
+    /// A try without an answer may have taken effect.
+    maybe_written: bool,
 }
 
 impl Commit {
     pub(super) fn new(reading: Arc<Reading>, offset: OffsetCommit) -> Self {
-        Self { reading, offset }
+        Self { reading, offset, maybe_written: false }
     }
 
     fn partition(&self) -> TopicPartition {
@@ -29,7 +31,7 @@ impl Commit {
     }
 
     fn not_held(&self) -> CommitError {
-        CommitError::NotHeld { partition: self.partition() }
+        CommitError::NotHeld { partition: self.partition(), maybe_written: self.maybe_written }
     }
 }
 
@@ -121,7 +123,7 @@ impl Core {
             Err(error) => commits.iter().map(|_| Err(error.clone())).collect(),
         };
         let mut left = Left { again: Vec::new(), stale: false, last: None };
-        for (commit, answer) in commits.into_iter().zip(answers) {
+        for (mut commit, answer) in commits.into_iter().zip(answers) {
             let error = match answer {
                 Ok(committed) => {
                     commit.reading.set_committed(committed.offset);
@@ -129,6 +131,7 @@ impl Core {
                 }
                 Err(error) => error,
             };
+            commit.maybe_written |= error.maybe_written();
             match error.code() {
                 Some(ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch) => {
                     self.poke.notify_one();
@@ -139,7 +142,8 @@ impl Core {
                 _ if error.is_retriable() => {}
                 _ => {
                     let (partition, source) = (commit.partition(), Box::new(error));
-                    fail(outcome, CommitError::Refused { partition, source });
+                    let maybe_written = commit.maybe_written;
+                    fail(outcome, CommitError::Refused { partition, maybe_written, source });
                     continue;
                 }
             }

@@ -116,12 +116,16 @@ pub enum CommitError {
     NotHeld {
         /// The partition.
         partition: TopicPartition,
+        /// Whether it may be committed all the same, by a try whose answer was lost.
+        maybe_written: bool,
     },
     /// The coordinator refused the offset.
     #[error("the offset of {partition} was refused")]
     Refused {
         /// The partition.
         partition: TopicPartition,
+        /// Whether it may be committed all the same, by a try whose answer was lost.
+        maybe_written: bool,
         /// Why.
         #[source]
         source: Box<Error>,
@@ -168,7 +172,13 @@ impl CommitError {
     /// Whether the offset may be committed all the same.
     #[must_use]
     pub fn maybe_written(&self) -> bool {
-        matches!(self, Self::TimedOut { .. })
+        match self {
+            Self::NotHeld { maybe_written, .. } | Self::Refused { maybe_written, .. } => {
+                *maybe_written
+            }
+            Self::TimedOut { .. } => true,
+            Self::Leave(_) => false,
+        }
     }
 
     /// The broker's error code, if a broker's answer was the reason.

@@ -70,11 +70,12 @@ pub(super) async fn run(core: Arc<Core>, mut closing: oneshot::Receiver<Closed>)
             End::Refused(error) => {
                 let source = Box::new(error.clone());
                 core.tell(core.group_error(error));
-                let refused = |partition| CommitError::Refused { partition, source };
+                let refused =
+                    |partition| CommitError::Refused { partition, maybe_written: true, source };
                 break (reply, not_committed(due, refused));
             }
             End::Expired if is_closing => {
-                let not_held = |partition| CommitError::NotHeld { partition };
+                let not_held = |partition| CommitError::NotHeld { partition, maybe_written: true };
                 break (reply, not_committed(due, not_held));
             }
             End::Overdue(_) if is_closing => break (reply, last.and(leave(&core, member).await)),

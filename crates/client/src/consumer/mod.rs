@@ -198,7 +198,7 @@ impl Consumer {
         }
         let outcome = self.core.commit(commits, self.core.cluster.request_timeout()).await;
         match missing {
-            Some(partition) => Err(CommitError::NotHeld { partition }),
+            Some(partition) => Err(CommitError::NotHeld { partition, maybe_written: false }),
             None => outcome,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidelog_proto::v1;
@@ -81,15 +82,22 @@ impl Calls {
                 member_epoch,
                 offsets: offsets.to_vec(),
             };
+            let tries = AtomicUsize::new(0);
             let call = |channel| {
+                tries.fetch_add(1, Ordering::Relaxed);
                 let request = request.clone();
                 async move { client(channel).commit_offsets(request).await }
             };
             let answer = self.ask(until(deadline), call).await?;
             check_count(offsets.len(), answer.results.len())?;
+            // A try before this one may have taken effect, with its answer lost.
+            let doubtful = tries.into_inner() > 1;
             results.extend(answer.results.into_iter().map(|result| match result.result {
                 Some(Outcome::Committed(committed)) => CommittedOffset::read(committed),
-                Some(Outcome::Error(error)) => Err(BrokerError::new(ANY, error).into()),
+                Some(Outcome::Error(mut error)) => {
+                    error.maybe_written |= doubtful;
+                    Err(BrokerError::new(ANY, error).into())
+                }
                 None => Err(Error::protocol(ANY, "no result for an offset")),
             }));
         }

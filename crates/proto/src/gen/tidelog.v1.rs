@@ -23,8 +23,9 @@ pub struct Error {
     /// How long to wait before the next try; 0 leaves it to the client.
     #[prost(uint32, tag = "6")]
     pub retry_after_ms: u32,
-    /// The records may have been written, or may yet be: only the same batch of the same producer and
-    /// sequence can be sent again without the risk of a duplicate.
+    /// What was asked for may have been done, or may yet be, for an answer on the way was lost. Of
+    /// records only the same batch of the same producer and sequence can be sent again without the risk
+    /// of a duplicate; offsets may be committed although this says that they were refused.
     #[prost(bool, tag = "7")]
     pub maybe_written: bool,
 }

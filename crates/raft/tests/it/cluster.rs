@@ -13,8 +13,8 @@ use tidelog_log::sim::CrashPlan;
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tidelog_raft::{
-    Environment, Introduce, Node, NodeConfig, Partition, PartitionConfig, PeerStatus,
-    PendingAppend, ProposeError, SystemClock, ThreadExecutor,
+    Environment, Founding, Introduce, Node, NodeConfig, Partition, PartitionConfig, PendingAppend,
+    ProposeError, SystemClock, ThreadExecutor,
 };
 use tidelog_types::batch::{Builder, Codec, Info, NewRecord};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Counting, Valve, World};
+use crate::world::{Dialer, Valve, Wires, World};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,6 +53,9 @@ pub(crate) struct Cluster {
     addresses: BTreeMap<NodeId, SocketAddr>,
     pub(crate) running: BTreeMap<NodeId, Running>,
     pub(crate) worlds: BTreeMap<NodeId, World>,
+    /// Listeners of nodes that were not started yet.
+    reserved: BTreeMap<NodeId, TcpListener>,
+    wires: Wires,
     config: PartitionConfig,
     timings: Timings,
 }
@@ -79,6 +82,12 @@ impl Cluster {
         Self::start_in(nodes, config, dir, World::simulated, timings).await
     }
 
+    /// Addresses and disks of `nodes` nodes, of which none runs yet.
+    pub(crate) async fn reserved(nodes: u32) -> Self {
+        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
+        Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await
+    }
+
     async fn start_in(
         nodes: u32,
         config: PartitionConfig,
@@ -86,21 +95,40 @@ impl Cluster {
         world: impl Fn(&Path) -> World,
         timings: Timings,
     ) -> Self {
+        let mut cluster = Self::reserved_in(nodes, config, dir, world, timings).await;
+        for node in cluster.reserved.keys().copied().collect::<Vec<_>>() {
+            let first = node == NodeId::new(1, 1);
+            cluster.open(node, if first { Founding::Leads } else { Founding::Follows }).await;
+        }
+        let all = cluster.ids();
+        until("all nodes know that all others live", || {
+            cluster.running.values().all(|running| running.node.live() == all)
+        })
+        .await;
+        cluster
+    }
+
+    async fn reserved_in(
+        nodes: u32,
+        config: PartitionConfig,
+        dir: TempDir,
+        world: impl Fn(&Path) -> World,
+        timings: Timings,
+    ) -> Self {
         let group = GroupId::new(TopicId(0xfeed << 100), PartitionId(0));
-        let mut listeners = BTreeMap::new();
+        let mut reserved = BTreeMap::new();
         for broker in 1..=nodes {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            listeners.insert(NodeId::new(broker, 1), listener);
+            reserved.insert(NodeId::new(broker, 1), listener);
         }
         let addresses =
-            listeners.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
-        let (running, worlds) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { dir, group, addresses, running, worlds, config, timings };
-        // The one that writes the first membership comes last, so that it finds the others.
-        for (node, listener) in listeners.into_iter().rev() {
-            let data = cluster.data(node);
-            cluster.worlds.insert(node, world(&data));
-            cluster.run(node, listener, node == NodeId::new(1, 1)).await;
+            reserved.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
+        let (running, worlds, wires) = (BTreeMap::new(), BTreeMap::new(), Wires::default());
+        let mut cluster =
+            Self { dir, group, addresses, running, worlds, reserved, wires, config, timings };
+        for node in cluster.reserved.keys() {
+            let data = cluster.data(*node);
+            cluster.worlds.insert(*node, world(&data));
         }
         cluster
     }
@@ -109,9 +137,25 @@ impl Cluster {
         self.dir.path().join(id.broker.to_string())
     }
 
-    async fn run(&mut self, id: NodeId, listener: TcpListener, initialize: bool) {
+    /// Starts a node that is to do `founding` for the partition.
+    pub(crate) async fn open(&mut self, id: NodeId, founding: Founding) {
+        let address = self.addresses[&id];
+        let listener = match self.reserved.remove(&id) {
+            Some(listener) => listener,
+            None => loop {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+            },
+        };
         let (data, world) = (self.data(id), &self.worlds[&id]);
         static SEED: AtomicU64 = AtomicU64::new(1);
+        let dialer = Dialer {
+            from: self.addresses[&id].to_string(),
+            open: Arc::clone(&world.open),
+            wires: self.wires.clone(),
+        };
         let env = Environment {
             disk: Arc::clone(&world.disk),
             flusher: Arc::clone(&world.valve) as _,
@@ -121,7 +165,7 @@ impl Cluster {
                 let n = SEED.fetch_add(1, Ordering::Relaxed);
                 n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             }),
-            connector: Arc::new(Counting(Arc::clone(&world.open))),
+            connector: Arc::new(dialer),
         };
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
         if self.timings == Timings::Patient {
@@ -142,16 +186,8 @@ impl Cluster {
         let addresses = self.addresses.iter().map(|(node, at)| (*node, at.to_string())).collect();
         node.set_addresses(addresses);
         let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
-        if initialize {
-            let mut liveness = node.liveness_changes();
-            let live = |all: &BTreeMap<NodeId, PeerStatus>| {
-                all.values().filter(|status| **status == PeerStatus::Live).count()
-            };
-            let all = liveness.wait_for(|all| live(all) == voters.len() - 1);
-            drop(timeout(PATIENCE, all).await.unwrap().unwrap());
-        }
         let partition =
-            node.open_partition(self.group, &voters, self.config, initialize).await.unwrap();
+            node.open_partition(self.group, &voters, self.config, founding).await.unwrap();
         self.running.insert(id, Running { node, partition, server });
     }
 
@@ -164,6 +200,11 @@ impl Cluster {
         killed.node.abandon().await;
     }
 
+    /// From now on a node hears nothing and says nothing, though its connections stay open.
+    pub(crate) fn silence(&self, id: NodeId) {
+        self.wires.silence(self.addresses[&id].to_string());
+    }
+
     /// Cuts a node's power: what its simulated disk has not synced is lost.
     pub(crate) async fn cut_power(&mut self, id: NodeId) {
         let world = self.worlds[&id].clone();
@@ -174,14 +215,7 @@ impl Cluster {
 
     /// Starts a killed node on its data.
     pub(crate) async fn restart(&mut self, id: NodeId) {
-        let address = self.addresses[&id];
-        let listener = loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => break listener,
-                Err(_) => sleep(Duration::from_millis(20)).await,
-            }
-        };
-        self.run(id, listener, false).await;
+        self.open(id, Founding::Over).await;
     }
 
     /// The node that leads and serves.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidelog_raft::{CommandError, Coordinator, PartitionConfig, Role};
+use tidelog_raft::{CommandError, Coordinator, Founding, PartitionConfig, Role};
 use tidelog_state::group::{Command, OffsetChange, Outcome};
 use tidelog_types::{
     ErrorCode, GroupId, GroupName, NodeId, Offset, PartitionId, TopicId, TopicName,
@@ -17,8 +17,8 @@ async fn coordinators(cluster: &Cluster) -> BTreeMap<NodeId, Coordinator> {
     let voters: Vec<NodeId> = cluster.running.keys().copied().collect();
     let mut open = BTreeMap::new();
     for (node, running) in &cluster.running {
-        let initialize = *node == voters[0];
-        let coordinator = running.node.open_coordinator(id, &voters, initialize).await.unwrap();
+        let founding = if *node == voters[0] { Founding::Leads } else { Founding::Follows };
+        let coordinator = running.node.open_coordinator(id, &voters, founding).await.unwrap();
         open.insert(*node, coordinator);
     }
     open

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use tidelog_raft::{PartitionConfig, Role};
+use tidelog_raft::{Founding, PartitionConfig, Role};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, TopicId};
 use tokio::time::timeout;
 
@@ -59,6 +59,35 @@ async fn transfer_to_a_dead_voter_ends_and_writes_go_on() {
     assert!(moved.is_ok() || now == leader, "refused, and yet node {now} leads: {moved:?}");
 }
 
+/// Hazard H14 once more: the target falls silent after it was seen to be alive and to have the whole
+/// log, when nothing but another voter can end the transfer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfer_to_a_voter_that_falls_silent_is_ended_by_another_one() {
+    let cluster = Cluster::simulated(3, Timings::Patient).await;
+    let leader = cluster.leader().await;
+    cluster.produce(0, &["record 0".to_owned()]).await;
+    let others: Vec<NodeId> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let (target, third) = (others[0], others[1]);
+    let status = || cluster.partition(leader).raft_status();
+    until("all followers have the whole log", || {
+        let now = status();
+        let matched = |id: &NodeId| now.matched.get(id).copied().flatten();
+        others.iter().all(|id| matched(id) == now.last.map(|last| last.index))
+    })
+    .await;
+
+    // Probes are still to be missed for long, so the target counts as alive when it is asked.
+    cluster.silence(target);
+    let moved = cluster.partition(leader).transfer_leader(target);
+    let moved = timeout(PATIENCE, moved).await.expect("it ends");
+    cluster.produce(1, &["record 1".to_owned()]).await;
+    assert_eq!(cluster.leader().await, third);
+    moved.expect("leadership has moved, if not to whom it was meant for");
+    for id in [leader, third] {
+        assert_eq!(cluster.read(id, Offset(2)).await, ["record 0", "record 1"], "on node {id}");
+    }
+}
+
 /// Hazard H7: a connection per group and peer would be thousands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_groups_share_one_connection_per_ordered_pair_of_nodes() {
@@ -71,7 +100,9 @@ async fn all_groups_share_one_connection_per_ordered_pair_of_nodes() {
         let mut replicas = Vec::new();
         for (id, running) in cluster.running.iter().rev() {
             let config = PartitionConfig::default();
-            let opened = running.node.open_partition(group, &voters, config, *id == voters[0]);
+            let first = *id == voters[0];
+            let founding = if first { Founding::Leads } else { Founding::Follows };
+            let opened = running.node.open_partition(group, &voters, config, founding);
             replicas.push(opened.await.unwrap());
         }
         until("the group has a leader", || {

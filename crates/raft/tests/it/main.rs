@@ -4,6 +4,7 @@
 
 mod cluster;
 mod coordinators;
+mod founding;
 mod hazards;
 mod late;
 mod partitions;

@@ -1,6 +1,7 @@
 //! What a node of a test stands on: a disk that may lose power, a flusher that can be held back, and
-//! connections that are counted.
+//! connections that are counted and can fall silent.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,56 +97,90 @@ impl Flusher for Valve {
     }
 }
 
-/// Dials over TCP and counts what is open.
-#[derive(Clone, Debug)]
-pub(crate) struct Counting(pub(crate) Arc<AtomicUsize>);
+/// The connections of a cluster. A node can fall silent, as one whose machine hangs does: nothing is
+/// closed and nothing refused, but no byte reaches it or comes from it any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wires {
+    silent: Arc<Mutex<BTreeSet<String>>>,
+}
 
-impl Connector for Counting {
+impl Wires {
+    /// From now on, and for good, the node at `address` is silent.
+    pub(crate) fn silence(&self, address: String) {
+        self.silent.lock().unwrap().insert(address);
+    }
+
+    fn are_silent(&self, ends: &[String; 2]) -> bool {
+        let silent = self.silent.lock().unwrap();
+        ends.iter().any(|end| silent.contains(end))
+    }
+}
+
+/// One node's way to the others: dials over TCP and counts what is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    /// Where the node itself listens.
+    pub(crate) from: String,
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) wires: Wires,
+}
+
+impl Connector for Dialer {
     fn connect(&self, address: String) -> Dial {
-        let open = Arc::clone(&self.0);
+        let Self { from, open, wires } = self.clone();
         Box::pin(async move {
+            let ends = [from, address.clone()];
             let io = TcpConnector.connect(address).await?;
             open.fetch_add(1, Ordering::Relaxed);
-            Ok(Box::new(Counted { io, open }) as BoxedIo)
+            Ok(Box::new(Wire { io, open, ends, wires }) as BoxedIo)
         })
     }
 }
 
-struct Counted {
+struct Wire {
     io: BoxedIo,
     open: Arc<AtomicUsize>,
+    ends: [String; 2],
+    wires: Wires,
 }
 
-impl Drop for Counted {
+impl Wire {
+    /// What to poll; `None`, for ever, once one of the ends is silent.
+    fn alive(&mut self) -> Option<Pin<&mut BoxedIo>> {
+        (!self.wires.are_silent(&self.ends)).then(|| Pin::new(&mut self.io))
+    }
+}
+
+impl Drop for Wire {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        self.alive().map_or(Poll::Pending, |io| io.poll_read(cx, buffer))
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.alive().map_or(Poll::Pending, |io| io.poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.alive().map_or(Poll::Pending, |io| io.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.alive().map_or(Poll::Pending, |io| io.poll_shutdown(cx))
     }
 }

@@ -61,7 +61,7 @@ impl Topic {
 /// How far a partition's life is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionState {
-    /// No leader has reported yet: the initializer may call `initialize`, nobody else ever.
+    /// No leader has reported yet: a voter without data may write the group's first membership.
     Creating,
     /// It had a leader: a replica without data is a lost replica.
     Active,
@@ -86,16 +86,16 @@ pub struct Partition {
     /// The first members of its group, as nodes: a broker that comes back with an empty disk is
     /// not among them.
     pub voters: Vec<NodeId>,
-    /// The one voter that may initialize the group, and only while it is being created.
+    /// The voter that stands for the group's first election; the others follow it.
     pub initializer: NodeId,
     /// The last reported leader.
     pub leader: Option<Leader>,
 }
 
 impl Partition {
-    /// Whether `node` may call `initialize` for the group.
+    /// Whether no leader has reported yet.
     #[must_use]
-    pub fn may_initialize(&self, node: NodeId) -> bool {
-        self.state == PartitionState::Creating && self.initializer == node
+    pub fn is_creating(&self) -> bool {
+        self.state == PartitionState::Creating
     }
 }

@@ -200,7 +200,7 @@ fn show_topic(machine: &Machine, id: TopicId) -> String {
         let replicas: Vec<_> = partition.replicas.iter().map(ToString::to_string).collect();
         let initializer = partition.initializer;
         write!(text, "\n{number} {:?} on {}", partition.state, replicas.join(" ")).unwrap();
-        if partition.may_initialize(initializer) {
+        if partition.is_creating() {
             write!(text, ", initializer {initializer}").unwrap();
         }
         if let Some(leader) = partition.leader {

@@ -38,6 +38,14 @@ impl Call for CommitOffsetsRequest {
         &self.group_id
     }
 
+    fn cast_doubt(answer: &mut CommitOffsetsResponse) {
+        for result in &mut answer.results {
+            if let Some(Kept::Error(error)) = &mut result.result {
+                error.maybe_written = true;
+            }
+        }
+    }
+
     async fn here(
         &self,
         api: &Api,
@@ -89,6 +97,14 @@ impl Call for SeekGroupRequest {
             self.seek_id = TopicId(api.core.env.random_uuid()).to_string();
         }
         Ok(())
+    }
+
+    fn cast_doubt(answer: &mut SeekGroupResponse) {
+        for result in &mut answer.results {
+            if let Some(Sought::Error(error)) = &mut result.result {
+                error.maybe_written = true;
+            }
+        }
     }
 
     async fn here(

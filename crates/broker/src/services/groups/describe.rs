@@ -116,10 +116,6 @@ impl Call for DescribeGroupRequest {
 
     const OPERATION: Operation = Operation::Describe;
 
-    fn without_coordinators(&self) -> Option<Result<DescribeGroupResponse, Error>> {
-        Some(super::group_name(&self.group_id).and_then(|group| Err(no_group(&group))))
-    }
-
     fn group_id(&self) -> &str {
         &self.group_id
     }
@@ -177,10 +173,6 @@ impl Call for DeleteGroupRequest {
     type Answer = DeleteGroupResponse;
 
     const OPERATION: Operation = Operation::Delete;
-
-    fn without_coordinators(&self) -> Option<Result<DeleteGroupResponse, Error>> {
-        Some(super::group_name(&self.group_id).and_then(|group| Err(no_group(&group))))
-    }
 
     fn group_id(&self) -> &str {
         &self.group_id

@@ -92,12 +92,13 @@ fn member_id(id: &str) -> Result<MemberId, Error> {
     MemberId::new(id).map_err(|err| invalid(err.to_string()))
 }
 
-/// The wire's error for a command that had no effect.
+/// The wire's error for a command that had no effect, as far as is known.
 fn command_error(led: &Led, group: &GroupName, err: CommandError) -> Error {
     match err {
         CommandError::Refused(refusal) => Error::new(refusal.code, refusal.message),
         // Both may be sent again, and to whoever leads next.
-        _ => not_coordinator(&led.cluster, group),
+        CommandError::NotLeader { .. } => not_coordinator(&led.cluster, group),
+        _ => not_coordinator(&led.cluster, group).with_maybe_written(true),
     }
 }
 

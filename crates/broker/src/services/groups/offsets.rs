@@ -121,10 +121,6 @@ impl Call for DeleteOffsetsRequest {
 
     const OPERATION: Operation = Operation::Delete;
 
-    fn without_coordinators(&self) -> Option<Result<DeleteOffsetsResponse, Error>> {
-        Some(super::group_name(&self.group_id).and_then(|group| Err(no_group(&group))))
-    }
-
     fn group_id(&self) -> &str {
         &self.group_id
     }

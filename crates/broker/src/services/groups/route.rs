@@ -1,7 +1,8 @@
 //! The way of a call to the leader of its group's coordinator: carried out here, or passed on.
 //!
 //! Every call may be carried out twice, so it is tried until it is answered or its time is over: an
-//! election on the way costs a pause and no error.
+//! election on the way costs a pause and no error. A try whose answer was lost may have taken effect
+//! all the same, and whoever is refused after it is told so.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::super::Api;
-use super::group_name;
+use super::{group_name, no_group};
 use crate::access::{Operation, Resource};
 use crate::cluster::Cluster;
 use crate::environment::ListenerName;
@@ -36,8 +37,11 @@ pub(super) trait Call: Clone + Send + Sync + 'static {
     /// What is done to the group.
     const OPERATION: Operation;
 
-    /// What it is answered while there are no coordinators; `None` makes them.
-    fn without_coordinators(&self) -> Option<Result<Self::Answer, Error>>;
+    /// What it is answered while there are no coordinators: that there is no such group, as a rule.
+    /// `None` makes them.
+    fn without_coordinators(&self) -> Option<Result<Self::Answer, Error>> {
+        Some(group_name(self.group_id()).and_then(|group| Err(no_group(&group))))
+    }
 
     /// The group's id.
     fn group_id(&self) -> &str;
@@ -51,6 +55,9 @@ pub(super) trait Call: Clone + Send + Sync + 'static {
     fn prepare(&mut self, _api: &Api) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Marks what an answer refuses as possibly done: by an earlier try, whose answer was lost.
+    fn cast_doubt(_answer: &mut Self::Answer) {}
 
     /// Carries it out on the coordinator's leader.
     fn here(
@@ -74,28 +81,41 @@ pub(super) async fn to_coordinator<C: Call>(api: &Api, mut call: C) -> Result<C:
     call.prepare(api)?;
     let cluster = api.core.cluster()?;
     let deadline = Instant::now() + limits::COORDINATOR_TIMEOUT;
+    let mut doubtful = false;
     loop {
-        let answer = attempt(api, &cluster, &call, &group, deadline).await;
-        match answer {
-            Err(error) if goes_on(api, &error, deadline) => sleep(AGAIN_AFTER).await,
-            Err(error) if is_elsewhere(&error) && api.may_forward() => {
-                let message = format!("the coordinator of group {group} has no leader");
-                let unavailable = Error::new(ErrorCode::CoordinatorNotAvailable, message);
-                return Err(unavailable.with_retry_after(limits::RETRY_AFTER));
+        let error = match attempt(api, &cluster, &call, &group, deadline).await {
+            Ok(mut answer) => {
+                if doubtful {
+                    C::cast_doubt(&mut answer);
+                }
+                return Ok(answer);
             }
-            answer => return answer,
+            Err(error) => error,
+        };
+        doubtful |= error.maybe_written;
+        if goes_on(api, &error, deadline) {
+            sleep(AGAIN_AFTER).await;
+            continue;
         }
+        let doubtful = doubtful && C::OPERATION != Operation::Describe;
+        if is_elsewhere(&error) && api.may_forward() {
+            let message = format!("the coordinator of group {group} has no leader");
+            let unavailable = Error::new(ErrorCode::CoordinatorNotAvailable, message);
+            let unavailable = unavailable.with_retry_after(limits::RETRY_AFTER);
+            return Err(unavailable.with_maybe_written(doubtful));
+        }
+        return Err(error.with_maybe_written(doubtful));
     }
 }
 
 /// What a status says that is none of ours: mostly that a connection broke. An answer that is too large
 /// would be too large once more.
-fn broken(status: &Status, elsewhere: impl Fn() -> Error) -> Error {
+fn broken(status: &Status, lost: impl Fn() -> Error) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => {
             Error::new(ErrorCode::MessageTooLarge, status.message())
         }
-        _ => elsewhere(),
+        _ => lost(),
     }
 }
 
@@ -131,12 +151,13 @@ async fn attempt<C: Call>(
             cluster.coordinator_of(group).ok_or_else(|| not_coordinator(cluster, group))?
         }
     };
+    let elsewhere = || not_coordinator(cluster, group);
+    let lost = || elsewhere().with_maybe_written(true);
     if let Some(led) = cluster.led_coordinator(coordinator) {
         // A leader that is cut off from its quorum learns of it late, and its proposals wait until then.
         let here = timeout_at(deadline + call.wait(), call.here(api, &led, group)).await;
-        return here.unwrap_or_else(|_| Err(not_coordinator(cluster, group)));
+        return here.unwrap_or_else(|_| Err(lost()));
     }
-    let elsewhere = || not_coordinator(cluster, group);
     if !api.may_forward() {
         return Err(elsewhere());
     }
@@ -154,8 +175,8 @@ async fn attempt<C: Call>(
     match timeout_at(until, call.clone().there(client)).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => {
-            Err(Error::from_status(&status).unwrap_or_else(|| broken(&status, elsewhere)))
+            Err(Error::from_status(&status).unwrap_or_else(|| broken(&status, lost)))
         }
-        Err(_) => Err(elsewhere()),
+        Err(_) => Err(lost()),
     }
 }

@@ -121,6 +121,22 @@ async fn what_may_pass_is_tried_again_and_a_refusal_is_told() {
     assert!(!error.maybe_written());
 }
 
+/// The first try takes effect and its answer gets lost; what the second is answered is no proof.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_a_lost_answer_leaves_the_commit_in_doubt() {
+    for (code, held) in [(ErrorCode::OffsetOutOfRange, true), (ErrorCode::FencedMemberEpoch, false)]
+    {
+        let cluster = cluster(1, 1, 3);
+        let mut consumer = builder(&cluster).await.manual_commit().build().await.unwrap();
+        take(&mut consumer, 3).await.iter().for_each(|record| record.mark());
+        cluster.world.change(|state| state.group(GROUP).lost_answers.push_back(code));
+        let error = consumer.commit().await.unwrap_err();
+        assert_eq!(matches!(error, CommitError::Refused { .. }), held, "{error}");
+        assert!(error.maybe_written(), "{error}");
+        assert_eq!(committed(&cluster, 0), Some(3));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_are_committed_with_what_goes_beside_them_and_read_back() {
     let cluster = cluster(1, 2, 3);

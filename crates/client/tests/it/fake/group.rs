@@ -27,6 +27,8 @@ pub(crate) struct Group {
     pub(crate) refusals: VecDeque<ErrorCode>,
     /// How commits of a partition are refused for as long as this stands.
     pub(crate) refused: BTreeMap<Place, ErrorCode>,
+    /// The next commits take effect and their answers get lost; the try after each is refused so.
+    pub(crate) lost_answers: VecDeque<ErrorCode>,
     /// How the next heartbeats are answered, at once: by a leader that was.
     pub(crate) outdated: VecDeque<v1::HeartbeatResponse>,
     /// The next join is refused so.

@@ -112,6 +112,15 @@ impl GroupService for Broker {
             });
             commits.map(|result| v1::CommitOffsetsResult { result: Some(result) }).collect()
         });
+        let lost = self.world.change(|state| {
+            let group = state.group(&request.group_id);
+            let lost = group.lost_answers.pop_front();
+            group.refusals.extend(lost);
+            lost.is_some()
+        });
+        if lost {
+            return Err(Status::unavailable("connection reset"));
+        }
         Ok(Response::new(v1::CommitOffsetsResponse { results }))
     }
 
