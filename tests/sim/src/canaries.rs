@@ -26,6 +26,11 @@ fn elsewhere(canary: Canary) -> Option<Test> {
         Canary::OrdinalNotChecked => {
             test("tidelog-log", "records_out_of_turn_are_void_and_take_no_offset")
         }
+        // A node that counts for its leader by what it has not synced must stand against that leader,
+        // the third replica must lack the entry, and of two messages the right one must be the first.
+        Canary::VoteOvertakesAppend => {
+            test("tidelog-raft", "vote_is_not_even_begun_before_all_that_was_appended_is_on_disk")
+        }
         // A member that keeps to the rules stops committing once it has lost its partitions.
         Canary::MemberEpochIgnored => test("tidelog-state", "groups_keep_their_promises"),
         _ => None,

@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     CutFromClients,
     /// Flushes take long.
     SlowDisk,
+    /// Some flushes hang, so that one file after the other is stuck; then they go on, or the machine
+    /// loses power.
+    HungDisk,
     /// Some calls of the disk fail.
     DiskErrors,
     /// The disk is full, then has space again.
@@ -55,7 +58,7 @@ impl Kind {
     pub(crate) const LASTING: [Self; 2] = [Self::Wipe, Self::Rot];
 
     /// Every other kind.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossAtOperation,
@@ -65,6 +68,7 @@ impl Kind {
         Self::CutOneWay,
         Self::CutFromClients,
         Self::SlowDisk,
+        Self::HungDisk,
         Self::DiskErrors,
         Self::FullDisk,
         Self::ClockJump,
@@ -213,6 +217,7 @@ fn begin(
             }
         }
         Kind::SlowDisk => machine.flusher.slow(dice.ms(20..1_500)),
+        Kind::HungDisk => machine.flusher.hang(dice.within(5..60)),
         Kind::DiskErrors => {
             let action = dice.pick(&[Action::Write, Action::Sync, Action::Read, Action::Open]);
             let path = dice.pick(&[".log", "votes.log", ""]).to_owned();
@@ -266,6 +271,13 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
             }
         }
         Kind::SlowDisk => machine.flusher.slow(Duration::ZERO),
+        Kind::HungDisk => {
+            if machine.runs && fault.dice.is_multiple_of(2) {
+                machine.lose_power(sim, CrashPlan::Random(fault.dice));
+                machine.start(sim);
+            }
+            machine.flusher.hang(0);
+        }
         Kind::DiskErrors | Kind::FullDisk => {
             machine.disk.heal();
             machine.kill(sim);

@@ -113,3 +113,26 @@ impl Shared {
         self.lock().violations.push(Violation { invariant, what });
     }
 }
+
+/// Histories for the tests of invariants.
+#[cfg(test)]
+pub(crate) mod examples {
+    use super::*;
+
+    /// The place of `offset` in the first partition.
+    pub(crate) fn place(offset: u64) -> Place {
+        (PartitionId(0), Offset(offset))
+    }
+
+    /// `values` as they lie in the first partition, one behind the other.
+    pub(crate) fn topic(values: &[&str]) -> BTreeMap<Place, String> {
+        let records = (0..).zip(values);
+        records.map(|(offset, value)| (place(offset), (*value).to_owned())).collect()
+    }
+
+    /// An ack for `value` at `offset`, for a send that took from one second to another.
+    pub(crate) fn ack(value: &str, offset: u64, from: u64, to: u64) -> Ack {
+        let (invoked, completed) = (Duration::from_secs(from), Duration::from_secs(to));
+        Ack { value: value.to_owned(), producer: 1, place: place(offset), invoked, completed }
+    }
+}

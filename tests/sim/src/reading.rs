@@ -95,7 +95,7 @@ impl Stage {
 
     /// Nothing is ever trimmed here, so no offset that was read or acked is out of range; and a client
     /// checks what it is sent.
-    fn refused(&self, reader: &str, err: &ReadError) {
+    pub(crate) fn refused(&self, reader: &str, err: &ReadError) {
         self.trace.line(format_args!("{reader} {err}"));
         let broken = match err {
             ReadError::OffsetOutOfRange { .. } => "reads_are_fresh",

@@ -158,7 +158,11 @@ impl Stage {
         let reader = client.reader().topic(TOPIC, Position::Earliest).until(Until::End);
         let mut reader = reader.build().await?;
         let mut read = BTreeMap::new();
-        while let Some(record) = reader.recv().await? {
+        let refused = |err| {
+            self.refused("operator", &err);
+            err
+        };
+        while let Some(record) = reader.recv().await.map_err(refused)? {
             let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
             read.insert((record.partition, record.offset), value);
         }

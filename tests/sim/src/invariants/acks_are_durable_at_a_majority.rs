@@ -54,3 +54,39 @@ fn contains(bytes: &[u8], value: &[u8]) -> bool {
     let begins = |window: &&[u8]| window[0] == value[0];
     bytes.windows(value.len()).rev().filter(begins).any(|window| window == value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use tidelog_log::disk::{Disk, File, Open};
+
+    use super::*;
+    use crate::trace::Trace;
+
+    /// A disk with `value` in the log of partition 1, synced or not.
+    fn disk(value: &str, synced: bool) -> TracedDisk {
+        let disk = TracedDisk::new("broker", Trace::default());
+        let dir = Path::new(DATA_DIR).join("topic-1");
+        disk.create_dir(Path::new(DATA_DIR)).unwrap();
+        disk.create_dir(&dir).unwrap();
+        let file = disk.open(&dir.join("0.log"), Open::Create).unwrap();
+        for parent in [Path::new("/"), Path::new(DATA_DIR), &dir] {
+            disk.sync_dir(parent).unwrap();
+        }
+        file.write_at(&[IoSlice::new(format!("before {value} behind").as_bytes())], 0).unwrap();
+        if synced {
+            file.sync_data().unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn record_that_one_disk_has_synced_and_another_only_written_is_found() {
+        let check = |disks: &[TracedDisk]| check(disks, PartitionId(1), "value");
+        let (synced, written) = (|| disk("value", true), || disk("value", false));
+        assert_eq!(check(&[synced(), written(), synced()]), Ok(()));
+        assert!(check(&[synced(), written(), written()]).is_err());
+        assert!(check(&[synced(), disk("other", true), disk("other", true)]).is_err());
+    }
+}

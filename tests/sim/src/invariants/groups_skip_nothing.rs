@@ -20,3 +20,17 @@ pub(crate) fn check(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::place;
+
+    #[test]
+    fn record_that_nobody_got_is_found_below_the_committed_offset() {
+        let committed = |offset| BTreeMap::from([(PartitionId(0), Offset(offset))]);
+        let delivered = BTreeSet::from([place(0), place(2)]);
+        assert_eq!(check(&committed(1), &delivered), Ok(()));
+        assert!(check(&committed(3), &delivered).is_err());
+    }
+}
