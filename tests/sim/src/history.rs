@@ -108,6 +108,13 @@ impl Shared {
         self.0.try_lock().ok().map(|history| history.violations.clone())
     }
 
+    /// Notes what a check of `invariant` found, if it did.
+    pub(crate) fn note(&self, invariant: &'static str, outcome: Result<(), String>) {
+        if let Err(what) = outcome {
+            self.violated(invariant, what);
+        }
+    }
+
     /// Notes a broken promise.
     pub(crate) fn violated(&self, invariant: &'static str, what: String) {
         self.lock().violations.push(Violation { invariant, what });

@@ -81,7 +81,7 @@ impl Observer {
         }
         for (leader, group, term) in elected {
             let found = leaders_have_durable_votes::check(leader, &group, term, &self.votes);
-            self.note("leaders_have_durable_votes", found);
+            self.history.note("leaders_have_durable_votes", found);
             self.leaders.insert(group, leader);
         }
         if logs_due {
@@ -89,7 +89,7 @@ impl Observer {
             for (n, disk) in self.disks.iter().enumerate() {
                 let terms = votes::last_terms(disk);
                 let found = votes_cover_the_log::check(n as u32 + 1, &self.votes[n], &terms);
-                self.note("votes_cover_the_log", found);
+                self.history.note("votes_cover_the_log", found);
             }
         }
     }
@@ -110,22 +110,16 @@ impl Observer {
             match votes::durable(&self.disks[n]) {
                 Ok(votes) => {
                     let found = votes_never_go_back::check(n as u32 + 1, &self.votes[n], &votes);
-                    self.note("votes_never_go_back", found);
+                    self.history.note("votes_never_go_back", found);
                     let wiped = self.wiped == Some(n as u32 + 1);
-                    self.note(
+                    self.history.note(
                         "wiped_brokers_stay_out",
                         wiped_brokers_stay_out::check(wiped, &votes),
                     );
                     self.votes[n] = votes;
                 }
-                Err(what) => self.note("votes_never_go_back", Err(what)),
+                Err(what) => self.history.note("votes_never_go_back", Err(what)),
             }
-        }
-    }
-
-    fn note(&self, invariant: &'static str, outcome: Result<(), String>) {
-        if let Err(what) = outcome {
-            self.history.violated(invariant, what);
         }
     }
 }

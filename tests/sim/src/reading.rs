@@ -1,6 +1,5 @@
 //! Readers: one follows the topic, one comes and asks for what has just been acked.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_client::{Client, PartitionId, Position, ReadError, Until};
@@ -8,6 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
 use crate::history::Place;
+use crate::invariants::{one_value_per_offset, readers_skip_nothing, reads_are_fresh};
 use crate::workload::{DELIVERY, Failure, LOOK, Stage, TOPIC, now};
 
 /// How long a reader that wants one record waits for it. A cluster in trouble may take longer; then
@@ -22,22 +22,15 @@ impl Stage {
         while now() < self.plan.end {
             let reader = client.reader().topic(TOPIC, Position::Earliest).build();
             let Ok(Ok(mut reader)) = timeout(DELIVERY, reader).await else { continue };
-            let mut next: BTreeMap<PartitionId, u64> = BTreeMap::new();
+            let mut next = readers_skip_nothing::Next::default();
             while now() < self.plan.end {
                 match timeout(LOOK * 20, reader.recv()).await {
                     Ok(Ok(Some(record))) => {
                         let value = record.value.unwrap_or_default();
                         let value = String::from_utf8(value.to_vec())?;
-                        let expected = next.entry(record.partition).or_default();
-                        if record.offset.0 != *expected {
-                            let what = format!(
-                                "{} of partition {} instead of {expected}",
-                                record.offset, record.partition
-                            );
-                            self.history.violated("readers_skip_nothing", what);
-                        }
-                        *expected = record.offset.0 + 1;
-                        self.was_read((record.partition, record.offset), value);
+                        let place = (record.partition, record.offset);
+                        self.history.note("readers_skip_nothing", next.check(place));
+                        self.was_read(place, value);
                     }
                     Ok(Ok(None)) => return Err("a reader without end has ended".into()),
                     Ok(Err(err)) => {
@@ -63,10 +56,9 @@ impl Stage {
             let acked = self.history.lock().acked_last.get(&partition).cloned();
             let Some((place, value)) = acked else { continue };
             match timeout(GLANCE, self.look_for(&client, place)).await {
-                Ok(Ok(Some(found))) if found == value => {}
                 Ok(Ok(found)) => {
-                    let what = format!("{value:?} was acked at {place:?}, a read found {found:?}");
-                    self.history.violated("reads_are_fresh", what);
+                    let fresh = reads_are_fresh::check(place, &value, found.as_deref());
+                    self.history.note("reads_are_fresh", fresh);
                 }
                 Ok(Err(err)) => self.trace.line(format_args!("glancer {err}")),
                 Err(_) => self.trace.line(format_args!("glancer found no time for {place:?}")),
@@ -107,12 +99,7 @@ impl Stage {
     }
 
     pub(crate) fn was_read(&self, place: Place, value: String) {
-        let mut history = self.history.lock();
-        let first = history.read.entry(place).or_insert_with(|| value.clone()).clone();
-        drop(history);
-        if first != value {
-            let what = format!("{place:?} was read as {first:?} and as {value:?}");
-            self.history.violated("one_value_per_offset", what);
-        }
+        let outcome = one_value_per_offset::check(&mut self.history.lock().read, place, value);
+        self.history.note("one_value_per_offset", outcome);
     }
 }

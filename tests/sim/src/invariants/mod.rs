@@ -1,4 +1,8 @@
 //! What must hold, one file each. A file's name is the invariant's.
+//!
+//! Those that are one call and its outcome stand where the call is: `sends_fail_by_time_alone`,
+//! `nothing_corrupt_is_served`, `everything_is_readable`, `healed_partitions_take_writes`,
+//! `healed_groups_answer`, `clients_come_to_an_end`, `nothing_panics`.
 
 pub(crate) mod acked_records_survive;
 pub(crate) mod acks_are_durable_at_a_majority;
@@ -9,8 +13,11 @@ pub(crate) mod nothing_is_invented;
 pub(crate) mod nothing_read_vanishes;
 pub(crate) mod offsets_are_dense;
 pub(crate) mod one_leader_per_term;
+pub(crate) mod one_value_per_offset;
 pub(crate) mod order_is_real_time;
 pub(crate) mod producers_keep_their_order;
+pub(crate) mod readers_skip_nothing;
+pub(crate) mod reads_are_fresh;
 pub(crate) mod records_stand_once;
 pub(crate) mod replicas_agree;
 pub(crate) mod rot_is_found;

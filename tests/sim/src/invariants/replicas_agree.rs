@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn replica_that_lacks_or_changes_an_entry_is_found() {
         let whole: Entries = vec![(0, 1, 10), (1, 1, 20), (2, 2, 30)];
-        let check = |other: &[(u64, u64, u32)]| agree("g", &[(1, whole.clone()), (2, other.into())]);
+        let check =
+            |other: &[(u64, u64, u32)]| agree("g", &[(1, whole.clone()), (2, other.into())]);
         assert_eq!(check(&whole), Ok(()));
         // A log may begin later, never end sooner.
         assert_eq!(check(&whole[1..]), Ok(()));
