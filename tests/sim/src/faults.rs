@@ -231,8 +231,8 @@ fn begin(
         Kind::ClockJump => machine.clock.jump(dice.within(0..600_000) as i64 - 300_000),
         Kind::TransferStorm => machine.storm.begin(),
         Kind::Wipe => {
+            observer.wipes(fault.broker);
             machine.lose_disk(sim);
-            observer.wiped(fault.broker);
         }
         Kind::Rot => {
             machine.lose_power(sim, CrashPlan::Random(fault.dice));

@@ -34,8 +34,8 @@ pub(crate) struct Observer {
     logs_at: Duration,
     /// Who was the last to lead each group.
     leaders: BTreeMap<String, BrokerId>,
-    /// The broker that lost its disk.
-    wiped: Option<u32>,
+    /// The broker that lost its disk, and the votes that were on it.
+    wiped: Option<(u32, Votes)>,
     /// Replicas with damage on their disks: the broker and the group.
     rotten: BTreeSet<(u32, String)>,
 }
@@ -49,10 +49,11 @@ impl Observer {
         Self { trace, history, disks, read: 0, votes, votes_at, logs_at, leaders, wiped, rotten }
     }
 
-    /// `broker` has another disk now, an empty one.
-    pub(crate) fn wiped(&mut self, broker: u32) {
-        self.wiped = Some(broker);
-        self.votes[broker as usize - 1] = Votes::new();
+    /// `broker` is about to get another disk, an empty one.
+    pub(crate) fn wipes(&mut self, broker: u32) {
+        self.look_at_votes();
+        let votes = std::mem::take(&mut self.votes[broker as usize - 1]);
+        self.wiped = Some((broker, votes));
     }
 
     /// A bit has flipped on the disk of `broker`, in the log of `group`.
@@ -80,7 +81,12 @@ impl Observer {
             self.look_at_votes();
         }
         for (leader, group, term) in elected {
-            let found = leaders_have_durable_votes::check(leader, &group, term, &self.votes);
+            // A vote counts that reached the candidate before, or after, its disk was lost.
+            let mut votes = self.votes.clone();
+            if let Some((broker, lost)) = &self.wiped {
+                votes[*broker as usize - 1].clone_from(lost);
+            }
+            let found = leaders_have_durable_votes::check(leader, &group, term, &votes);
             self.history.note("leaders_have_durable_votes", found);
             self.leaders.insert(group, leader);
         }
@@ -111,7 +117,8 @@ impl Observer {
                 Ok(votes) => {
                     let found = votes_never_go_back::check(n as u32 + 1, &self.votes[n], &votes);
                     self.history.note("votes_never_go_back", found);
-                    let wiped = self.wiped == Some(n as u32 + 1);
+                    let wiped =
+                        self.wiped.as_ref().is_some_and(|(broker, _)| *broker == n as u32 + 1);
                     self.history.note(
                         "wiped_brokers_stay_out",
                         wiped_brokers_stay_out::check(wiped, &votes),

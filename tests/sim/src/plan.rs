@@ -74,7 +74,7 @@ impl Plan {
             batch_bytes: dice.pick(&[400, 4_000, 256 * 1024]),
             linger: dice.pick(&[Duration::ZERO, Duration::from_millis(5)]),
             groups: dice.percent(30),
-            pause_ms_max: dice.pick(&[20, 60, 150]),
+            pause_ms_max: dice.pick(&[20, 40, 100]),
             latency_ms_max: dice.pick(&[2, 5, 20]),
             flush_ms_max: dice.pick(&[1, 5, 20]),
             heal,
@@ -97,7 +97,7 @@ impl Plan {
         if kinds.is_empty() {
             kinds.push(Kind::Kill);
         }
-        let pause_max = dice.pick(&[1_500, 4_000, 8_000]);
+        let pause_max = dice.pick(&[2_000, 4_000, 8_000]);
         let in_pairs = dice.percent(50);
         let mut faults = Vec::new();
         let mut at = FAULTS_FROM;

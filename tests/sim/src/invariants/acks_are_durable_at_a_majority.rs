@@ -1,5 +1,8 @@
 //! P1: when an ack arrives, the record is on the stable storage of a majority of its replicas.
 //!
+//! A copy that was there and was lost for good since counts: of the answer that depends on it, and the
+//! loss of its disk, either may be the first.
+//!
 //! Looked up in the files as bytes, so that nothing of the code under test takes part.
 
 use std::path::Path;
@@ -14,7 +17,7 @@ use crate::disk::TracedDisk;
 /// been acked lies at the end, wherever it lies at all.
 const NEWEST: usize = 3;
 
-/// Counts the `disks` that would still hold `value` after a power loss now.
+/// Counts the `disks` that would hold `value` after a power loss now.
 pub(crate) fn check(
     disks: &[TracedDisk],
     partition: PartitionId,
@@ -23,7 +26,7 @@ pub(crate) fn check(
     let enough = REPLICAS as usize / 2 + 1;
     let copies = |segments_max| {
         let holds = |disk: &&TracedDisk| {
-            disk.look_at_durable(|image| holds(image, partition, value.as_bytes(), segments_max))
+            disk.was_durable(|image| holds(image, partition, value.as_bytes(), segments_max))
         };
         disks.iter().filter(holds).take(enough).count()
     };
@@ -87,6 +90,9 @@ mod tests {
         let (synced, written) = (|| disk("value", true), || disk("value", false));
         assert_eq!(check(&[synced(), written(), synced()]), Ok(()));
         assert!(check(&[synced(), written(), written()]).is_err());
+        let wiped = synced();
+        wiped.wipe();
+        assert_eq!(check(&[synced(), wiped, written()]), Ok(()));
         assert!(check(&[synced(), disk("other", true), disk("other", true)]).is_err());
     }
 }
