@@ -10,6 +10,12 @@ use tidelog_types::canary::{Canary, VARIABLE};
 /// Seeds that a bug may take to be caught.
 const SEEDS_MAX: u64 = 500;
 
+/// What says that something is wrong, and not what: a bug that is seen by it alone is given more seeds.
+const WEAK: [&str; 2] = ["nothing_panics", "clients_come_to_an_end"];
+
+/// Seeds that such a bug is given, after the first that fails.
+const MORE_SEEDS: u64 = 20;
+
 /// A test that catches a bug that the simulation does not see.
 #[derive(Clone, Copy, Debug)]
 struct Test {
@@ -48,8 +54,11 @@ pub(crate) fn run(seconds: u64, jobs: usize) -> ExitCode {
     let (next, caught) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // Cargo takes turns with itself anyway, and its output belongs together.
     let cargo = Mutex::new(());
+    // The tests last: while cargo builds for one, the others would wait for it.
+    let mut canaries = Canary::ALL;
+    canaries.sort_by_key(|canary| elsewhere(*canary).is_some());
     let work = || {
-        while let Some(canary) = Canary::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
             let was_caught = match elsewhere(*canary) {
                 Some(test) => {
                     let _turn = cargo.lock().expect("nothing panics under it");
@@ -72,28 +81,44 @@ pub(crate) fn run(seconds: u64, jobs: usize) -> ExitCode {
 
 fn caught_by_seed(canary: Canary, seconds: u64) -> bool {
     let name = format!("{canary:?}");
-    for seed in 1..=SEEDS_MAX {
-        let by = match process(seed, seconds, Some(&name)) {
-            Ok(ended) => invariant(&ended),
-            Err(err) => {
-                eprintln!("{name:<22} could not be started: {err}");
-                return false;
-            }
-        };
-        if let Some(by) = by {
-            let without =
-                process(seed, seconds, None).is_ok_and(|ended| invariant(&ended).is_none());
-            let passes = if without { "" } else { ", but the seed fails without it, too" };
-            eprintln!("{name:<22} {by:<48} {seed:>5}{passes}");
-            return without;
+    match first_caught(&name, seconds) {
+        Ok(Some((seed, by))) => {
+            let without = process(seed, seconds, None);
+            let passes = without.is_ok_and(|ended| violated(&ended).is_none());
+            let but = if passes { "" } else { ", but the seed fails without it, too" };
+            eprintln!("{name:<22} {by:<48} {seed:>5}{but}");
+            passes
+        }
+        Ok(None) => {
+            eprintln!("{name:<22} not caught in {SEEDS_MAX} seeds");
+            false
+        }
+        Err(err) => {
+            eprintln!("{name:<22} could not be started: {err}");
+            false
         }
     }
-    eprintln!("{name:<22} not caught in {SEEDS_MAX} seeds");
-    false
+}
+
+/// The first seed that something is violated with, and what; rather one that says what is wrong.
+fn first_caught(canary: &str, seconds: u64) -> io::Result<Option<(u64, String)>> {
+    let mut weakly: Option<(u64, String)> = None;
+    for seed in 1..=SEEDS_MAX {
+        if weakly.as_ref().is_some_and(|(first, _)| seed > first + MORE_SEEDS) {
+            break;
+        }
+        let by = violated(&process(seed, seconds, Some(canary))?);
+        match by {
+            Some(by) if WEAK.contains(&by.as_str()) => weakly = weakly.or(Some((seed, by))),
+            Some(by) => return Ok(Some((seed, by))),
+            None => {}
+        }
+    }
+    Ok(weakly)
 }
 
 /// The first invariant that a run says was violated.
-fn invariant(ended: &Output) -> Option<String> {
+fn violated(ended: &Output) -> Option<String> {
     let text = String::from_utf8_lossy(&ended.stderr);
     let named = text.lines().filter_map(|line| line.split_once(" violated "));
     named.map(|(_, rest)| rest.split(':').next().unwrap_or_default().to_owned()).next()

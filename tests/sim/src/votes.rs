@@ -14,6 +14,9 @@ use crate::disk::TracedDisk;
 /// The durable votes of a disk.
 pub(crate) type Votes = BTreeMap<GroupId, Vote>;
 
+/// How the directory of a log ends that another one replaces.
+const REPLACED: &str = ".old";
+
 /// Where a node keeps them.
 const FILE: &str = "votes.log";
 
@@ -66,5 +69,6 @@ pub(crate) fn last_terms(disk: &TracedDisk) -> BTreeMap<String, Term> {
         let term = { last }.next()?;
         Some((group, term))
     };
-    disk.list(data).unwrap_or_default().into_iter().filter_map(last).collect()
+    let groups = disk.list(data).unwrap_or_default().into_iter();
+    groups.filter(|group| !group.ends_with(REPLACED)).filter_map(last).collect()
 }

@@ -62,7 +62,7 @@ fn contains(bytes: &[u8], value: &[u8]) -> bool {
 mod tests {
     use std::io::IoSlice;
 
-    use tidelog_log::disk::{Disk, File, Open};
+    use tidelog_log::disk::{Disk, Open};
 
     use super::*;
     use crate::trace::Trace;

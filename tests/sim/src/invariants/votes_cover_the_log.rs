@@ -1,5 +1,6 @@
 //! No disk holds an entry of a later term than its vote: a node that forgot the term could vote in
-//! it once more, against what it has taken from its leader.
+//! it once more, against what it has taken from its leader. Term 0 has no votes: in it every member
+//! writes the first membership by itself.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ pub(crate) fn check(
         votes.iter().map(|(id, vote)| (id.to_string(), vote.term)).collect();
     let above = |(group, last): (&String, &Term)| {
         let voted = terms.get(group);
-        let covered = voted.is_some_and(|voted| voted >= last);
+        let covered = *last == Term(0) || voted.is_some_and(|voted| voted >= last);
         (!covered).then(|| {
             format!(
                 "group {group} on disk {disk} has an entry of term {last}, its vote is {voted:?}"
@@ -42,5 +43,6 @@ mod tests {
         assert_eq!(check(1, &votes, &last(3)), Ok(()));
         assert!(check(1, &votes, &last(4)).is_err());
         assert!(check(1, &Votes::new(), &last(1)).is_err());
+        assert_eq!(check(1, &Votes::new(), &last(0)), Ok(()));
     }
 }
