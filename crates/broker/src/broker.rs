@@ -28,7 +28,7 @@ use crate::others::Others;
 use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
-use crate::{formation, groups, http, leaders, reconcile, registry, repair, server};
+use crate::{formation, groups, http, introducer, leaders, reconcile, registry, repair, server};
 
 /// Where the view lies in the data directory.
 const VIEW_DIR: &str = "view";
@@ -133,7 +133,7 @@ impl Broker {
         info!(broker = config.broker_id, data = %config.data_dir.display(), "starting");
         info!(?config, "effective configuration");
 
-        let introducer = Arc::new(Introducer::new(&config));
+        let introducer = Arc::new(Introducer::new(&config, identity.as_ref()));
         let raft = SwitchingRaft::new(RaftServer::unformed(Arc::clone(&introducer) as _));
         let core = Core::new(config, env);
         let health = HealthReporter::new();
@@ -363,6 +363,7 @@ async fn live(
     let advertised =
         addresses.into_iter().map(|(listener, at)| (name(listener), at.advertised)).collect();
     let mut tasks = JoinSet::new();
+    tasks.spawn(endless(introducer::catch_up(Arc::clone(&cluster), introducer)));
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));

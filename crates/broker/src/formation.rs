@@ -5,19 +5,22 @@
 //! - they are empty too, with the same list: the lowest id forms the cluster, the others wait for it;
 //! - they belong to a cluster that does not know this broker: it joins, as it was meant to;
 //! - they belong to a cluster that knows it: its disk was wiped, and it must not come back as if
-//!   nothing had happened, since it may have voted.
+//!   nothing had happened, since it may have voted;
+//! - one has an identity, but has just come back and does not know yet what its cluster knows: wait.
 //!
 //! A list that differs from that of the broker that forms, or of a cluster, is refused.
 //!
 //! Not covered: a broker that joins, votes, and loses its disk before it has registered is not known
 //! yet and would join a second time. No record can be lost by it: it hosts no partition so early.
+//! And when the broker that forms loses its disk before a majority has joined, and those who had
+//! joined start again, everybody waits: their directories must be emptied, and hold nothing yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_raft::{Introduction, introduce};
-use tidelog_types::{BrokerId, Incarnation, NodeId};
+use tidelog_types::{BrokerId, Incarnation, NodeId, canary};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -88,7 +91,6 @@ pub(crate) async fn settle(
         let answers = ask(config, env, introducer).await;
         refuse_other_cluster(&identity, &answers)?;
         let initialize = identity.forming.then(|| initial_nodes(config));
-        introducer.belong(&identity);
         return Ok(Settled { identity, initialize });
     }
     let mut said: Option<(String, Instant)> = None;
@@ -114,7 +116,7 @@ pub(crate) async fn settle(
         let identity = Identity::new(cluster_id, node, forming);
         write(env, config, identity.clone()).await?;
         info!(cluster = identity.cluster_id, forming, "joined a cluster");
-        introducer.belong(&identity);
+        introducer.join(&identity);
         let initialize = forming.then(|| initial_nodes(config));
         return Ok(Settled { identity, initialize });
     }
@@ -189,8 +191,13 @@ fn decide(config: &Config, answers: &Answers) -> Decision {
                 list.join(",")
             ));
         }
-        let Some(cluster) = &answer.cluster_id else { continue };
-        if answer.known_brokers.contains(&me) {
+        let Some(cluster) = &answer.cluster_id else {
+            if answer.incarnation.is_some() {
+                missing.push(format!("broker {id} at {} to catch up", address(id)));
+            }
+            continue;
+        };
+        if answer.known_brokers.contains(&me) && !canary!(WipedNodeAccepted) {
             return Decision::Refuse(format!(
                 "data directory {} is empty, but cluster {cluster} knows broker {me}: its disk was \
                  wiped or is not mounted. Put the disk back; an empty one may return only as a new \
@@ -296,6 +303,17 @@ mod tests {
         // The broker that forms lost its disk before the cluster formed.
         let others = vec![(2, Some(member(2, "c", &[]))), (3, Some(empty(3)))];
         assert_eq!(decided(1, others), joined);
+    }
+
+    /// Seed 30 of the simulation once: all brokers lost power, the one with the lowest id its disk,
+    /// too, and the others answered before they had read who they are.
+    #[test]
+    fn who_has_just_come_back_is_waited_for() {
+        let back = |id| Introduction { incarnation: Some(FIRST), ..empty(id) };
+        let one = vec![(2, Some(back(2))), (3, Some(empty(3)))];
+        assert_eq!(decided(1, one), wait("broker 2 at h2:7171 to catch up"));
+        let both = vec![(1, Some(member(1, "c", &[1]))), (3, Some(back(3)))];
+        assert_eq!(decided(2, both), wait("broker 3 at h3:7171 to catch up"));
     }
 
     #[test]

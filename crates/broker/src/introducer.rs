@@ -1,16 +1,29 @@
 //! Answers who this broker is, in every phase of its life.
+//!
+//! A broker that comes back with an identity does not name its cluster before it has caught up with
+//! it: until then it cannot tell whom the cluster knows, and one whose disk was wiped would take that
+//! for an invitation. It says from the first moment that it has an identity.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_raft::{Introduce, Introduction};
 use tidelog_state::metadata::Machine;
 use tidelog_types::BrokerId;
 use tokio::sync::watch;
-use tracing::warn;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::identity::Identity;
+
+/// How long one try to catch up may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What this broker says about itself.
 #[derive(Debug)]
@@ -23,22 +36,33 @@ pub(crate) struct Introducer {
 #[derive(Debug, Default)]
 struct Phase {
     identity: Option<Identity>,
+    /// Whether the cluster may be named.
+    named: bool,
     machine: Option<watch::Receiver<Arc<Machine>>>,
 }
 
 impl Introducer {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// For a broker that found `identity` in its data directory.
+    pub(crate) fn new(config: &Config, identity: Option<&Identity>) -> Self {
+        // A cluster that is still forming knows nobody, and waits for those who ask.
+        let named = identity.is_some_and(|identity| identity.forming);
+        let phase = Phase { identity: identity.cloned(), named, machine: None };
         Self {
             broker: config.broker(),
             initial_brokers: config.initial_list(),
-            phase: RwLock::default(),
+            phase: RwLock::new(phase),
         }
     }
 
-    /// From now on the broker belongs to a cluster.
-    pub(crate) fn belong(&self, identity: &Identity) {
+    /// From now on the broker belongs to a cluster, for the first time.
+    pub(crate) fn join(&self, identity: &Identity) {
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
-        phase.identity = Some(identity.clone());
+        (phase.identity, phase.named) = (Some(identity.clone()), true);
+    }
+
+    /// What the broker knows of its cluster is as new as the broker's start.
+    pub(crate) fn caught_up(&self) {
+        self.phase.write().unwrap_or_else(PoisonError::into_inner).named = true;
     }
 
     /// From now on the broker knows what its cluster knows.
@@ -54,10 +78,11 @@ impl Introducer {
             let brokers = machine.brokers().filter(|broker| !broker.addresses.is_empty());
             brokers.map(|broker| broker.id).collect()
         };
+        let named = phase.identity.as_ref().filter(|_| phase.named);
         Introduction {
             broker: self.broker,
             incarnation: phase.identity.as_ref().map(|identity| identity.node().incarnation),
-            cluster_id: phase.identity.as_ref().map(|identity| identity.cluster_id.clone()),
+            cluster_id: named.map(|identity| identity.cluster_id.clone()),
             initial_brokers: self.initial_brokers.clone(),
             known_brokers: phase
                 .machine
@@ -66,6 +91,15 @@ impl Introducer {
                 .unwrap_or_default(),
         }
     }
+}
+
+/// Lets the broker name its cluster as soon as it knows whom the cluster knows.
+pub(crate) async fn catch_up(cluster: Arc<Cluster>, introducer: Arc<Introducer>) {
+    while let Err(err) = cluster.catch_up(Instant::now() + TRY_TIMEOUT).await {
+        debug!(%err, "not caught up with the metadata yet");
+        sleep(AGAIN_AFTER).await;
+    }
+    introducer.caught_up();
 }
 
 impl Introduce for Introducer {

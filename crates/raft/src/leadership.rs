@@ -5,7 +5,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{Instant as _, Raft, ServerState};
-use tidelog_types::{GroupId, NodeId, Term};
+use tidelog_types::{GroupId, NodeId, Term, canary};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info};
@@ -108,6 +108,9 @@ fn look<M: Machine>(
         ServerState::Follower | ServerState::Shutdown => Role::Follower,
     };
     let heard = || {
+        if canary!(DeposedLeaderServes) {
+            return true;
+        }
         let acked = latest(&raft.metrics(), |metrics| metrics.last_quorum_acked);
         acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX)
     };

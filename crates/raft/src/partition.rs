@@ -54,6 +54,15 @@ pub struct View {
     pub readable: Offset,
 }
 
+impl View {
+    pub(crate) fn of(progress: Progress, log: &log::Log) -> Self {
+        let written = log.written_end();
+        let readable =
+            if canary!(ReadAboveCommit) { written } else { progress.high_watermark.min(written) };
+        Self { progress, readable }
+    }
+}
+
 /// Why a read gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -133,11 +142,7 @@ impl Partition {
     /// What can be read at this moment.
     #[must_use]
     pub fn now(&self) -> View {
-        let progress = *self.progress.borrow();
-        let written = self.replica.log.written_end();
-        let readable =
-            if canary!(ReadAboveCommit) { written } else { progress.high_watermark.min(written) };
-        View { progress, readable }
+        View::of(*self.progress.borrow(), &self.replica.log)
     }
 
     /// Queues one whole batch that was checked, and `info` is its head. The order of the calls is
@@ -237,6 +242,9 @@ impl Partition {
     /// # Errors
     /// [`ProposeError::NotLeader`] when a quorum does not confirm this node.
     pub async fn linearize(&self) -> Result<(), ProposeError> {
+        if canary!(DeposedLeaderServes) {
+            return Ok(());
+        }
         self.replica.linearize().await.map_err(refused)
     }
 

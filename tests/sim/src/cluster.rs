@@ -24,6 +24,9 @@ pub(crate) const DATA_DIR: &str = "/data";
 /// Replicas of each partition.
 pub(crate) const REPLICAS: u32 = 3;
 
+/// Coordinators of consumer groups: enough to be on several brokers.
+const COORDINATORS: u32 = 2;
+
 /// The name of the host that runs a broker.
 pub(crate) fn host(id: u32) -> String {
     format!("broker-{id}")
@@ -132,6 +135,12 @@ impl Machine {
         }
     }
 
+    /// Takes the disk away with everything on it.
+    pub(crate) fn lose_disk(&mut self, sim: &mut Sim<'_>) {
+        self.kill(sim);
+        self.disk.wipe();
+    }
+
     /// Starts the process, if it does not run.
     pub(crate) fn start(&mut self, sim: &mut Sim<'_>) {
         if !std::mem::replace(&mut self.runs, true) {
@@ -149,6 +158,7 @@ fn config(id: u32, brokers: u32) -> Config {
         initial_brokers: (1..=brokers).map(initial).collect(),
         ..Config::default()
     };
+    config.groups.coordinators = COORDINATORS;
     let listener = &mut config.listener;
     for (listener, port) in
         [(&mut listener.client, 7071), (&mut listener.internal, 7171), (&mut listener.http, 8071)]

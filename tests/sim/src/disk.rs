@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidelog_log::disk::{Disk, File, Open};
-use tidelog_log::sim::{CrashPlan, Fault, SimDisk};
+use tidelog_log::sim::{CrashPlan, Fault, Image, SimDisk};
 
 use crate::trace::Trace;
 
@@ -15,6 +15,8 @@ pub(crate) struct TracedDisk {
     node: Arc<str>,
     disk: SimDisk,
     power: Arc<Mutex<Power>>,
+    /// What was durable before a part of it was lost for good.
+    lost: Arc<Mutex<Option<Image>>>,
     trace: Trace,
 }
 
@@ -30,12 +32,24 @@ impl TracedDisk {
     /// An empty disk for `node`.
     pub(crate) fn new(node: &str, trace: Trace) -> Self {
         let power = Arc::new(Mutex::new(Power::On));
-        Self { node: node.into(), disk: SimDisk::new(), power, trace }
+        let (node, disk, lost) = (node.into(), SimDisk::new(), Arc::default());
+        Self { node, disk, power, lost, trace }
     }
 
     /// What would be there after a power loss now.
     pub(crate) fn durable(&self) -> SimDisk {
-        SimDisk::of(self.disk.timeline().crash(CrashPlan::LoseAll))
+        SimDisk::of(self.disk.look_at_durable(Image::clone))
+    }
+
+    /// Looks at what would be there after a power loss now.
+    pub(crate) fn look_at_durable<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        self.disk.look_at_durable(look)
+    }
+
+    /// Whether something was durable at some time, though it may have been lost for good since.
+    pub(crate) fn was_durable(&self, look: impl Fn(&Image) -> bool) -> bool {
+        let lost = || self.lost().as_ref().is_some_and(&look);
+        self.look_at_durable(&look) || lost()
     }
 
     /// The process that uses the disk is gone.
@@ -48,6 +62,19 @@ impl TracedDisk {
     pub(crate) fn lose_power(&self, plan: CrashPlan) {
         self.live_on();
         self.disk.crash(plan);
+    }
+
+    /// Another disk is in its place, an empty one.
+    pub(crate) fn wipe(&self) {
+        self.live_on();
+        *self.lost() = Some(self.look_at_durable(Image::clone));
+        self.disk.wipe();
+    }
+
+    /// Flips a bit of a file, for good.
+    pub(crate) fn flip(&self, path: &Path, bit: u64) -> io::Result<()> {
+        *self.lost() = Some(self.look_at_durable(Image::clone));
+        self.disk.flip(path, bit)
     }
 
     /// Lets the power fail after `operations` more.
@@ -80,6 +107,10 @@ impl TracedDisk {
     pub(crate) fn heal(&self) {
         self.disk.heal();
         self.disk.limit(u64::MAX);
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<Image>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn power(&self) -> MutexGuard<'_, Power> {

@@ -5,10 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use tidelog_log::sim::{Action, CrashPlan, Fault as DiskFault};
+use tidelog_types::BrokerId;
 use turmoil::Sim;
 
 use crate::cluster::{Machine, host};
 use crate::dice::Dice;
+use crate::observer::Observer;
+use crate::rot;
 use crate::trace::Trace;
 
 /// A kind of fault.
@@ -24,12 +27,17 @@ pub(crate) enum Kind {
     PowerLossOfAll,
     /// Nothing passes between the broker and the others; what was sent arrives when it is over.
     Cut,
+    /// Nothing passes between any two brokers.
+    CutAll,
     /// What the broker sends to another is lost; the other direction works.
     CutOneWay,
     /// Nothing passes between the broker and the clients.
     CutFromClients,
     /// Flushes take long.
     SlowDisk,
+    /// Some flushes hang, so that one file after the other is stuck; then they go on, or the machine
+    /// loses power.
+    HungDisk,
     /// Some calls of the disk fail.
     DiskErrors,
     /// The disk is full, then has space again.
@@ -38,19 +46,29 @@ pub(crate) enum Kind {
     ClockJump,
     /// Leaderships are handed over again and again.
     TransferStorm,
+    /// The disk is replaced by an empty one: the broker must stay out for good.
+    Wipe,
+    /// The machine loses power, and a bit of a record that was safe on it flips meanwhile: that replica
+    /// must find out, and stay out for good.
+    Rot,
 }
 
 impl Kind {
-    /// Every kind.
-    pub(crate) const ALL: [Self; 12] = [
+    /// The kinds that last: one at most in a run, for the cluster bears the loss of one copy.
+    pub(crate) const LASTING: [Self; 2] = [Self::Wipe, Self::Rot];
+
+    /// Every other kind.
+    pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossAtOperation,
         Self::PowerLossOfAll,
         Self::Cut,
+        Self::CutAll,
         Self::CutOneWay,
         Self::CutFromClients,
         Self::SlowDisk,
+        Self::HungDisk,
         Self::DiskErrors,
         Self::FullDisk,
         Self::ClockJump,
@@ -69,6 +87,8 @@ pub(crate) struct Fault {
     pub(crate) kind: Kind,
     /// Where.
     pub(crate) broker: u32,
+    /// Rather where this group is led when it begins, groups counted round and round.
+    pub(crate) aim: Option<u64>,
     /// The other end of a connection.
     pub(crate) other: u32,
     /// What it draws from.
@@ -77,8 +97,9 @@ pub(crate) struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, lasts, kind, broker, other, .. } = self;
-        write!(f, "{at:?} {kind:?} of broker {broker} (other {other}) for {lasts:?}")
+        let Self { at, lasts, kind, broker, aim, other, .. } = self;
+        let aimed = if aim.is_some() { " or a leader" } else { "" };
+        write!(f, "{at:?} {kind:?} of broker {broker}{aimed} (other {other}) for {lasts:?}")
     }
 }
 
@@ -102,16 +123,27 @@ impl Injector {
     }
 
     /// Begins and ends what is due at `now`.
-    pub(crate) fn step(&mut self, now: Duration, sim: &mut Sim<'_>, machines: &mut [Machine]) {
+    pub(crate) fn step(
+        &mut self,
+        now: Duration,
+        sim: &mut Sim<'_>,
+        machines: &mut [Machine],
+        observer: &mut Observer,
+    ) {
         while let Some(entry) = self.ends.first_entry().filter(|entry| entry.key().0 <= now) {
             let fault = entry.remove();
             self.trace.at(now, format_args!("fault over {fault}"));
             end(&fault, sim, machines, &self.clients);
         }
         while let Some(fault) = self.faults.get(self.next).filter(|fault| fault.at <= now) {
-            let fault = fault.clone();
+            let mut fault = fault.clone();
             self.next += 1;
-            if begin(&fault, sim, machines, &self.clients) {
+            if let Some(BrokerId(leader)) = fault.aim.and_then(|aim| observer.leader(aim)) {
+                // Both ends of a connection are never the same.
+                fault.other = if fault.other == leader { fault.broker } else { fault.other };
+                fault.broker = leader;
+            }
+            if begin(&fault, sim, machines, &self.clients, observer) {
                 self.trace.at(now, format_args!("fault begins {fault}"));
                 *self.fired.entry(fault.kind).or_default() += 1;
                 self.ends.insert((now + fault.lasts, self.next), fault);
@@ -141,8 +173,21 @@ impl Injector {
     }
 }
 
+/// Each two of `all`, once.
+fn pairs(all: &[String]) -> impl Iterator<Item = (&str, &str)> {
+    let from =
+        move |n: usize| all[n + 1..].iter().map(move |other| (all[n].as_str(), other.as_str()));
+    (0..all.len()).flat_map(from)
+}
+
 /// Whether it could begin: a broker that is down cannot be killed.
-fn begin(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[String]) -> bool {
+fn begin(
+    fault: &Fault,
+    sim: &mut Sim<'_>,
+    machines: &mut [Machine],
+    clients: &[String],
+    observer: &mut Observer,
+) -> bool {
     let mut dice = Dice::new(fault.dice, "fault");
     let all: Vec<String> = machines.iter().map(|machine| host(machine.id)).collect();
     let name = host(fault.broker);
@@ -164,6 +209,7 @@ fn begin(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[
         }
         Kind::Kill | Kind::PowerLoss | Kind::PowerLossAtOperation => return false,
         Kind::Cut => others().for_each(|other| sim.hold(name.as_str(), other.as_str())),
+        Kind::CutAll => pairs(&all).for_each(|(one, other)| sim.hold(one, other)),
         Kind::CutOneWay => sim.partition_oneway(name, host(fault.other)),
         Kind::CutFromClients => {
             for client in clients {
@@ -171,6 +217,7 @@ fn begin(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[
             }
         }
         Kind::SlowDisk => machine.flusher.slow(dice.ms(20..1_500)),
+        Kind::HungDisk => machine.flusher.hang(dice.within(5..60)),
         Kind::DiskErrors => {
             let action = dice.pick(&[Action::Write, Action::Sync, Action::Read, Action::Open]);
             let path = dice.pick(&[".log", "votes.log", ""]).to_owned();
@@ -183,6 +230,18 @@ fn begin(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[
         }
         Kind::ClockJump => machine.clock.jump(dice.within(0..600_000) as i64 - 300_000),
         Kind::TransferStorm => machine.storm.begin(),
+        Kind::Wipe => {
+            observer.wipes(fault.broker);
+            machine.lose_disk(sim);
+        }
+        Kind::Rot => {
+            machine.lose_power(sim, CrashPlan::Random(fault.dice));
+            let Some(group) = rot::flip(&machine.disk, &mut dice) else {
+                machine.start(sim);
+                return false;
+            };
+            observer.rotted(fault.broker, group);
+        }
     }
     true
 }
@@ -192,7 +251,7 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
     let name = host(fault.broker);
     let machine = &mut machines[fault.broker as usize - 1];
     match fault.kind {
-        Kind::Kill | Kind::PowerLoss => machine.start(sim),
+        Kind::Kill | Kind::PowerLoss | Kind::Wipe | Kind::Rot => machine.start(sim),
         Kind::PowerLossAtOperation => {
             // It may not have come to the operation yet.
             machine.disk.live_on();
@@ -204,6 +263,7 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
                 sim.release(name.as_str(), other.as_str());
             }
         }
+        Kind::CutAll => pairs(&all).for_each(|(one, other)| sim.release(one, other)),
         Kind::CutOneWay => sim.repair_oneway(name, host(fault.other)),
         Kind::CutFromClients => {
             for client in clients {
@@ -211,6 +271,13 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
             }
         }
         Kind::SlowDisk => machine.flusher.slow(Duration::ZERO),
+        Kind::HungDisk => {
+            if machine.runs && fault.dice.is_multiple_of(2) {
+                machine.lose_power(sim, CrashPlan::Random(fault.dice));
+                machine.start(sim);
+            }
+            machine.flusher.hang(0);
+        }
         Kind::DiskErrors | Kind::FullDisk => {
             machine.disk.heal();
             machine.kill(sim);

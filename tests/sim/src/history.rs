@@ -24,6 +24,32 @@ pub(crate) struct Ack {
     pub(crate) completed: Duration,
 }
 
+/// What a call showed of a committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// This one.
+    Offset(Offset),
+    /// That none was committed.
+    Nothing,
+    /// Nothing is known of its outcome.
+    Unknown,
+}
+
+/// A call on the committed offset of a group without members.
+#[derive(Clone, Debug)]
+pub(crate) struct RegisterCall {
+    /// The partition.
+    pub(crate) partition: PartitionId,
+    /// What it commits, if it does.
+    pub(crate) commit: Option<u64>,
+    /// When it was called.
+    pub(crate) invoked: Duration,
+    /// When it had returned.
+    pub(crate) completed: Duration,
+    /// What it showed.
+    pub(crate) shown: Shown,
+}
+
 /// A promise that was broken.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
@@ -40,12 +66,31 @@ pub(crate) struct History {
     pub(crate) sent: BTreeSet<String>,
     /// What was acked, in the order of the acks.
     pub(crate) acks: Vec<Ack>,
+    /// Of each partition the acked record with the highest offset.
+    pub(crate) acked_last: BTreeMap<PartitionId, (Place, String)>,
     /// What readers were given while faults were about, first seen.
     pub(crate) read: BTreeMap<Place, String>,
+    /// Calls on the offsets of a group without members.
+    pub(crate) register: Vec<RegisterCall>,
+    /// What members of the other group were handed.
+    pub(crate) delivered: BTreeSet<Place>,
+    /// What that group had committed in the end.
+    pub(crate) committed: BTreeMap<PartitionId, Offset>,
     /// The whole topic as it was read in the end.
     pub(crate) end: Option<BTreeMap<Place, String>>,
     /// What went wrong already.
     pub(crate) violations: Vec<Violation>,
+}
+
+impl History {
+    /// Notes an ack.
+    pub(crate) fn ack(&mut self, ack: Ack) {
+        let last = self.acked_last.get(&ack.place.0);
+        if last.is_none_or(|(place, _)| *place < ack.place) {
+            self.acked_last.insert(ack.place.0, (ack.place, ack.value.clone()));
+        }
+        self.acks.push(ack);
+    }
 }
 
 /// The history of one run. Clones are the same.
@@ -58,8 +103,43 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was broken so far, unless somebody is at the history now.
+    pub(crate) fn try_violations(&self) -> Option<Vec<Violation>> {
+        self.0.try_lock().ok().map(|history| history.violations.clone())
+    }
+
+    /// Notes what a check of `invariant` found, if it did.
+    pub(crate) fn note(&self, invariant: &'static str, outcome: Result<(), String>) {
+        if let Err(what) = outcome {
+            self.violated(invariant, what);
+        }
+    }
+
     /// Notes a broken promise.
     pub(crate) fn violated(&self, invariant: &'static str, what: String) {
         self.lock().violations.push(Violation { invariant, what });
+    }
+}
+
+/// Histories for the tests of invariants.
+#[cfg(test)]
+pub(crate) mod examples {
+    use super::*;
+
+    /// The place of `offset` in the first partition.
+    pub(crate) fn place(offset: u64) -> Place {
+        (PartitionId(0), Offset(offset))
+    }
+
+    /// `values` as they lie in the first partition, one behind the other.
+    pub(crate) fn topic(values: &[&str]) -> BTreeMap<Place, String> {
+        let records = (0..).zip(values);
+        records.map(|(offset, value)| (place(offset), (*value).to_owned())).collect()
+    }
+
+    /// An ack for `value` at `offset`, for a send that took from one second to another.
+    pub(crate) fn ack(value: &str, offset: u64, from: u64, to: u64) -> Ack {
+        let (invoked, completed) = (Duration::from_secs(from), Duration::from_secs(to));
+        Ack { value: value.to_owned(), producer: 1, place: place(offset), invoked, completed }
     }
 }

@@ -17,15 +17,25 @@ mod faults;
 #[cfg(tokio_unstable)]
 mod flusher;
 #[cfg(tokio_unstable)]
+mod grouping;
+#[cfg(tokio_unstable)]
 mod history;
 #[cfg(tokio_unstable)]
 mod invariants;
 #[cfg(tokio_unstable)]
 mod network;
 #[cfg(tokio_unstable)]
+mod observer;
+#[cfg(tokio_unstable)]
 mod plan;
 #[cfg(tokio_unstable)]
+mod producing;
+#[cfg(tokio_unstable)]
 mod range;
+#[cfg(tokio_unstable)]
+mod reading;
+#[cfg(tokio_unstable)]
+mod rot;
 #[cfg(tokio_unstable)]
 mod run;
 #[cfg(tokio_unstable)]
@@ -34,6 +44,8 @@ mod simulation;
 mod surroundings;
 #[cfg(tokio_unstable)]
 mod trace;
+#[cfg(tokio_unstable)]
+mod votes;
 #[cfg(tokio_unstable)]
 mod workload;
 

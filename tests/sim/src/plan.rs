@@ -16,6 +16,9 @@ const FAULTS_FROM: Duration = Duration::from_secs(5);
 /// The part of a run that is left for healing.
 const HEALED_SHARE: u32 = 3;
 
+/// Of so many seeds in a hundred one copy of something is gone for good.
+const LASTING_PERCENT: u64 = 25;
+
 /// The plan of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -33,6 +36,12 @@ pub(crate) struct Plan {
     pub(crate) value_bytes_max: u64,
     /// Records that a producer sends at once, at most.
     pub(crate) round_max: u64,
+    /// Size at which a producer closes a batch: small ones go several at a time.
+    pub(crate) batch_bytes: usize,
+    /// How long a producer waits for more records.
+    pub(crate) linger: Duration,
+    /// Whether there are consumer groups.
+    pub(crate) groups: bool,
     /// Pause of a producer between two rounds, at most.
     pub(crate) pause_ms_max: u64,
     /// The longest that a message is on its way.
@@ -61,8 +70,11 @@ impl Plan {
             segment_bytes: dice.pick(&[4096, 16 * 1024, 64 * 1024, 1024 * 1024]),
             producers: dice.within(1..4) as u32,
             value_bytes_max: dice.pick(&[24, 200, 2000]),
-            round_max: dice.pick(&[4, 20, 60]),
-            pause_ms_max: dice.pick(&[40, 100, 200]),
+            round_max: dice.pick(&[8, 20, 60]),
+            batch_bytes: dice.pick(&[400, 4_000, 256 * 1024]),
+            linger: dice.pick(&[Duration::ZERO, Duration::from_millis(5)]),
+            groups: dice.percent(30),
+            pause_ms_max: dice.pick(&[20, 40, 100]),
             latency_ms_max: dice.pick(&[2, 5, 20]),
             flush_ms_max: dice.pick(&[1, 5, 20]),
             heal,
@@ -85,17 +97,26 @@ impl Plan {
         if kinds.is_empty() {
             kinds.push(Kind::Kill);
         }
-        let pause_max = dice.pick(&[1_500, 4_000, 8_000]);
+        let pause_max = dice.pick(&[2_000, 4_000, 8_000]);
         let in_pairs = dice.percent(50);
         let mut faults = Vec::new();
         let mut at = FAULTS_FROM;
         while at < self.heal {
             faults.push(self.fault(at, &kinds, dice));
             if in_pairs {
-                // While the first lasts, or just after it.
-                faults.push(self.fault(at + dice.ms(0..1_000), &kinds, dice));
+                // While the first lasts, or just after it, and often at the same place.
+                let first = faults.last().map(|fault: &Fault| (fault.broker, fault.aim));
+                let mut second = self.fault(at + dice.ms(0..1_000), &kinds, dice);
+                if let Some((broker, aim)) = first.filter(|_| dice.percent(50)) {
+                    (second.broker, second.aim) = (broker, aim);
+                }
+                faults.push(second);
             }
             at += dice.ms(200..pause_max);
+        }
+        if dice.percent(LASTING_PERCENT) {
+            let at = FAULTS_FROM + dice.ms(0..(self.heal - FAULTS_FROM).as_millis() as u64);
+            faults.push(self.fault(at, &Kind::LASTING, dice));
         }
         faults.sort_by_key(|fault| fault.at);
         faults
@@ -106,7 +127,8 @@ impl Plan {
         let other =
             (broker - 1 + dice.within(1..u64::from(self.brokers)) as u32) % self.brokers + 1;
         let lasts = dice.ms(50..dice.clone().pick(&[500, 3_000, 8_000]));
-        Fault { at, lasts, kind: dice.pick(kinds), broker, other, dice: dice.roll() }
+        let aim = dice.percent(40).then(|| dice.roll());
+        Fault { at, lasts, kind: dice.pick(kinds), broker, aim, other, dice: dice.roll() }
     }
 }
 

@@ -41,12 +41,11 @@ enum End {
 const VOID_PERCENT_MAX: usize = 1;
 
 /// Runs every seed and tells which failed; the last line sums up.
-pub(crate) fn run(seeds: Seeds, seconds: u64) -> ExitCode {
+pub(crate) fn run(seeds: Seeds, seconds: u64, jobs: usize) -> ExitCode {
     let next = AtomicU64::new(seeds.first);
     let ends = Mutex::new(BTreeMap::new());
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! One run: load under faults, then everything healed, and the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use turmoil::Sim;
 use crate::cluster::{Machine, Storm};
 use crate::faults::{Injector, Kind};
 use crate::history::{Shared, Violation};
-use crate::invariants::{self, replicas_agree};
+use crate::invariants::{self, replicas_agree, rot_is_found};
+use crate::observer::Observer;
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::workload::Stage;
@@ -64,8 +65,8 @@ pub(crate) struct Verdict {
     pub(crate) report: Report,
 }
 
-/// Runs `plan`.
-pub(crate) fn run(plan: &Plan, trace: &Trace) -> Verdict {
+/// Runs `plan`; what clients see goes into `history`.
+pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
     trace.at(Duration::ZERO, format_args!("plan {plan}"));
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
@@ -79,7 +80,7 @@ pub(crate) fn run(plan: &Plan, trace: &Trace) -> Verdict {
     let mut machines = Machine::all(plan, &mut sim, &storm, trace);
     let stage = Stage {
         plan: Arc::new(plan.clone()),
-        history: Shared::default(),
+        history: history.clone(),
         disks: Arc::new(machines.iter().map(|machine| machine.disk.clone()).collect()),
         storm,
         trace: trace.clone(),
@@ -88,11 +89,15 @@ pub(crate) fn run(plan: &Plan, trace: &Trace) -> Verdict {
     };
     let clients = add_clients(&stage, &mut sim);
     let mut injector = Injector::new(plan.faults.clone(), clients, trace.clone());
-    if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector) {
+    let disks = stage.disks.to_vec();
+    let mut observer = Observer::new(trace.clone(), stage.history.clone(), disks);
+    if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector, &mut observer) {
         stage.history.violated("clients_come_to_an_end", err);
-    } else if let Err(err) = settle(&mut sim, &stage) {
+    } else if let Err(err) = settle(&mut sim, &stage, observer.rotten()) {
         stage.history.violated("replicas_agree", err);
     }
+    let found = trace.look(|text| rot_is_found::check(observer.rotten(), text));
+    stage.history.note("rot_is_found", found);
     let history = stage.history.lock();
     let report = Report {
         acked: history.acks.len(),
@@ -107,11 +112,20 @@ pub(crate) fn run(plan: &Plan, trace: &Trace) -> Verdict {
 fn add_clients(stage: &Stage, sim: &mut Sim<'_>) -> Vec<String> {
     sim.client("operator", stage.clone().operate());
     sim.client("reader", stage.clone().read());
-    let mut names = vec!["operator".to_owned(), "reader".to_owned()];
+    sim.client("glancer", stage.clone().glance());
+    let mut names: Vec<_> = ["operator", "reader", "glancer"].map(str::to_owned).into();
     for number in 1..=stage.plan.producers {
         let name = format!("producer-{number}");
         sim.client(name.as_str(), stage.clone().produce(number));
         names.push(name);
+    }
+    if stage.plan.groups {
+        for number in 1..=2 {
+            let (register, worker) = (format!("register-{number}"), format!("worker-{number}"));
+            sim.client(register.as_str(), stage.clone().use_register(number));
+            sim.client(worker.as_str(), stage.clone().work(number));
+            names.extend([register, worker]);
+        }
     }
     names
 }
@@ -121,12 +135,14 @@ fn run_load(
     sim: &mut Sim<'_>,
     machines: &mut [Machine],
     injector: &mut Injector,
+    observer: &mut Observer,
 ) -> Result<(), String> {
     let mut healed = false;
     loop {
         let now = sim.elapsed();
+        observer.step(now);
         if !healed && now < plan.heal {
-            injector.step(now, sim, machines);
+            injector.step(now, sim, machines, observer);
         } else if !healed {
             injector.heal(now, sim, machines);
             healed = true;
@@ -138,14 +154,14 @@ fn run_load(
 }
 
 /// Goes on until the replicas agree.
-fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
+fn settle(sim: &mut Sim<'_>, stage: &Stage, out: &BTreeSet<(u32, String)>) -> Result<(), String> {
     let deadline = sim.elapsed() + AGREE_WITHIN;
     loop {
         let next = sim.elapsed() + COMPARE_EVERY;
         while sim.elapsed() < next {
             sim.step().map_err(|err| err.to_string())?;
         }
-        match replicas_agree::check(&stage.disks) {
+        match replicas_agree::check(&stage.disks, out) {
             Ok(()) => return Ok(()),
             Err(_) if sim.elapsed() < deadline => {}
             Err(what) => return Err(what),

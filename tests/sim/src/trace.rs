@@ -17,6 +17,11 @@ impl Trace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A copy of all lines, unless somebody adds one now.
+    pub(crate) fn try_text(&self) -> Option<String> {
+        self.0.try_lock().ok().map(|text| text.clone())
+    }
+
     /// Adds a line, behind the simulated time.
     pub(crate) fn line(&self, what: fmt::Arguments<'_>) {
         self.at(turmoil::sim_elapsed().unwrap_or_default(), what);

@@ -1,4 +1,5 @@
-//! What clients do: an operator that makes the topic and moves leaderships, producers, a reader.
+//! What clients share, and what the operator does: it makes the topic, moves leaderships, and looks at
+//! everything in the end. Producers and readers stand beside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +8,14 @@ use std::time::Duration;
 
 use tidelog_client::admin::NewTopic;
 use tidelog_client::{
-    BrokerId, Client, PartitionId, Position, Producer, Record, TopicName, TopicPartition, Until,
+    BrokerId, Client, PartitionId, Position, Record, TopicName, TopicPartition, Until,
 };
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{self, REPLICAS, Storm};
 use crate::dice::Dice;
 use crate::disk::TracedDisk;
-use crate::history::{Ack, Place, Shared};
-use crate::invariants::acks_are_durable_at_a_majority as durable;
+use crate::history::{Place, Shared};
 use crate::network::HostNetwork;
 use crate::plan::Plan;
 use crate::surroundings;
@@ -25,19 +25,16 @@ use crate::trace::Trace;
 pub(crate) const TOPIC: &str = "orders";
 
 /// How often a client that waits looks again.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a record may be on its way before its producer gives up on it.
-const DELIVERY: Duration = Duration::from_secs(30);
+pub(crate) const DELIVERY: Duration = Duration::from_secs(30);
 
 /// How soon after healing each partition takes a write.
 const WRITES_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the last read may take.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-
-/// One ack in so many is looked up on the disks: each look copies what is durable on all of them.
-const ACKS_PER_LOOK_UP: u64 = 100;
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
@@ -55,12 +52,13 @@ pub(crate) struct Stage {
     pub(crate) done: Arc<std::sync::atomic::AtomicU32>,
 }
 
-fn now() -> Duration {
+/// The simulated time.
+pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
 
 impl Stage {
-    async fn client(&self, name: &str) -> Client {
+    pub(crate) async fn client(&self, name: &str) -> Client {
         let network = HostNetwork::new(name, self.trace.clone());
         let mut dice = Dice::new(self.plan.seed, name);
         loop {
@@ -74,7 +72,7 @@ impl Stage {
         }
     }
 
-    async fn opened(&self) {
+    pub(crate) async fn opened(&self) {
         while !self.open.load(Ordering::Relaxed) {
             sleep(LOOK).await;
         }
@@ -97,6 +95,9 @@ impl Stage {
         self.write_everywhere(&client).await?;
         while self.done.load(Ordering::Relaxed) < self.plan.producers {
             sleep(LOOK).await;
+        }
+        if self.plan.groups {
+            self.committed_in_the_end(&client).await;
         }
         let read = timeout(READ_WITHIN, self.read_all(&client)).await;
         match read {
@@ -157,126 +158,15 @@ impl Stage {
         let reader = client.reader().topic(TOPIC, Position::Earliest).until(Until::End);
         let mut reader = reader.build().await?;
         let mut read = BTreeMap::new();
-        while let Some(record) = reader.recv().await? {
+        let refused = |err| {
+            self.refused("operator", &err);
+            err
+        };
+        while let Some(record) = reader.recv().await.map_err(refused)? {
             let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
             read.insert((record.partition, record.offset), value);
         }
         self.trace.line(format_args!("operator read {} records", read.len()));
         Ok(read)
-    }
-
-    /// A reader that follows the topic, and begins anew when it is told that it cannot go on.
-    pub(crate) async fn read(self) -> Result<(), Failure> {
-        self.opened().await;
-        let client = self.client("reader").await;
-        while now() < self.plan.end {
-            let reader = client.reader().topic(TOPIC, Position::Earliest).build();
-            let Ok(Ok(mut reader)) = timeout(DELIVERY, reader).await else { continue };
-            let mut next: BTreeMap<PartitionId, u64> = BTreeMap::new();
-            while now() < self.plan.end {
-                match timeout(LOOK * 20, reader.recv()).await {
-                    Ok(Ok(Some(record))) => {
-                        let value = record.value.unwrap_or_default();
-                        let value = String::from_utf8(value.to_vec())?;
-                        let expected = next.entry(record.partition).or_default();
-                        if record.offset.0 != *expected {
-                            let what = format!(
-                                "{} of partition {} instead of {expected}",
-                                record.offset, record.partition
-                            );
-                            self.history.violated("readers_skip_nothing", what);
-                        }
-                        *expected = record.offset.0 + 1;
-                        self.was_read((record.partition, record.offset), value);
-                    }
-                    Ok(Ok(None)) => return Err("a reader without end has ended".into()),
-                    Ok(Err(err)) => {
-                        self.trace.line(format_args!("reader {err}"));
-                        break;
-                    }
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn was_read(&self, place: Place, value: String) {
-        let mut history = self.history.lock();
-        let first = history.read.entry(place).or_insert_with(|| value.clone()).clone();
-        drop(history);
-        if first != value {
-            let what = format!("{place:?} was read as {first:?} and as {value:?}");
-            self.history.violated("one_value_per_offset", what);
-        }
-    }
-
-    /// A producer, that is made anew when it is of no more use.
-    pub(crate) async fn produce(self, number: u32) -> Result<(), Failure> {
-        self.opened().await;
-        let name = format!("producer-{number}");
-        let client = self.client(&name).await;
-        let mut dice = Dice::new(self.plan.seed, &name);
-        let mut sent = 0;
-        let mut life = 0;
-        while now() < self.plan.end {
-            let producer = client.producer().delivery_timeout(DELIVERY).build();
-            let Ok(Ok(producer)) = timeout(DELIVERY, producer).await else { continue };
-            life += 1;
-            let id = u64::from(number) << 32 | life;
-            while now() < self.plan.end
-                && self.round(&producer, id, number, &mut sent, &mut dice).await
-            {
-                sleep(dice.ms(1..self.plan.pause_ms_max)).await;
-            }
-        }
-        self.done.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Sends some records at once; whether the producer can go on.
-    async fn round(
-        &self,
-        producer: &Producer,
-        id: u64,
-        number: u32,
-        sent: &mut u64,
-        dice: &mut Dice,
-    ) -> bool {
-        let count = dice.within(1..self.plan.round_max + 1);
-        let mut values = Vec::new();
-        for _ in 0..count {
-            let padding = dice.within(0..self.plan.value_bytes_max) as usize;
-            values.push(format!("p{number}-{sent}-{:.<padding$}|", ""));
-            *sent += 1;
-        }
-        self.history.lock().sent.extend(values.iter().cloned());
-        let invoked = now();
-        let records = values.iter().map(|value| {
-            Record::to(TOPIC).value(value.clone()).key(value[..value.len().min(8)].to_owned())
-        });
-        let outcomes = producer.send_all(records).await;
-        let completed = now();
-        let mut goes_on = true;
-        for (value, outcome) in values.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(at) => {
-                    let place = (at.partition, at.offset);
-                    self.trace.line(format_args!("producer-{number} acked {place:?}"));
-                    if dice.within(0..ACKS_PER_LOOK_UP) == 0
-                        && let Err(what) = durable::check(&self.disks, at.partition, &value)
-                    {
-                        self.history.violated("acks_are_durable_at_a_majority", what);
-                    }
-                    let ack = Ack { value, producer: id, place, invoked, completed };
-                    self.history.lock().acks.push(ack);
-                }
-                Err(err) => {
-                    self.trace.line(format_args!("producer-{number} not acked: {err}"));
-                    goes_on &= !err.is_fatal();
-                }
-            }
-        }
-        goes_on
     }
 }

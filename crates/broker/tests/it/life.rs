@@ -83,6 +83,22 @@ async fn a_wiped_disk_is_refused_with_the_reason() {
     cluster.stop_all().await;
 }
 
+/// The broker that would form a cluster asks others that do not know yet what their cluster knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_disk_is_refused_when_all_start_together() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.stop_all().await;
+    std::fs::remove_dir_all(cluster.data(1)).unwrap();
+    for id in [1, 2, 3] {
+        cluster.start_broker(id).await;
+    }
+    let broker = cluster.seat(1).broker.take().unwrap();
+    let end = timeout(PATIENCE, broker.wait()).await.expect("it gives up");
+    let reason = end.unwrap_err().to_string();
+    assert!(reason.contains("knows broker 1: its disk was wiped"), "{reason}");
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_list_is_refused_with_the_reason() {
     let mut cluster = Cluster::prepare(3).await;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tidelog_types::{LogIndex, LogPosition, Offset};
+use tidelog_types::{LogIndex, LogPosition, Offset, canary};
 
 use super::Log;
 use super::env::Listener;
@@ -249,6 +249,11 @@ impl Log {
             }
             frontier = Some(next.head.frontier);
             scanner = next.scan(chunk)?;
+            if canary!(RollSkipsOne)
+                && let Some(skipped) = next.next(&mut scanner)?
+            {
+                frontier = Some(skipped.envelope.header.frontier());
+            }
             segment = next;
         }
     }

@@ -130,6 +130,19 @@ impl Image {
         }
     }
 
+    /// The names in a directory, in their order; none when it is not there.
+    pub fn names(&self, dir: &Path) -> impl DoubleEndedIterator<Item = &str> {
+        let dir = self.find(dir).ok().and_then(|dir| self.dirs.get(&dir));
+        dir.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
+    /// The bytes of a file, if it is there.
+    #[must_use]
+    pub fn bytes(&self, file: &Path) -> Option<&[u8]> {
+        let file = self.find(file).ok()?;
+        self.files.get(&file).map(|bytes| bytes.as_slice())
+    }
+
     /// A fingerprint of all that can be reached by name: equal for disks that no reader can tell
     /// apart.
     #[must_use]

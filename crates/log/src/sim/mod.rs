@@ -120,6 +120,14 @@ impl SimDisk {
         self.lock().epoch += 1;
     }
 
+    /// Everything is gone for good, as when a disk is replaced, and every open handle is dead.
+    pub fn wipe(&self) {
+        let mut inner = self.lock();
+        inner.now = Image::default();
+        inner.timeline = Timeline::default();
+        inner.epoch += 1;
+    }
+
     /// The contents, as a process sees them.
     #[must_use]
     pub fn image(&self) -> Image {
@@ -130,6 +138,11 @@ impl SimDisk {
     #[must_use]
     pub fn timeline(&self) -> Timeline {
         self.lock().timeline.clone()
+    }
+
+    /// Looks at what would be there after a power loss now, without copying it.
+    pub fn look_at_durable<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(self.lock().timeline.durable())
     }
 
     /// From now on every operation is kept, for [`SimDisk::recorded`].

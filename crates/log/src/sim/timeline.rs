@@ -164,6 +164,11 @@ impl Timeline {
         &self.unsynced
     }
 
+    /// What is durable.
+    pub(super) const fn durable(&self) -> &Image {
+        &self.durable
+    }
+
     /// The durable contents, to damage them.
     pub(super) const fn durable_mut(&mut self) -> &mut Image {
         &mut self.durable

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_log::Log;
-use tidelog_types::NodeId;
+use tidelog_types::{NodeId, canary};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::info;
@@ -40,11 +40,10 @@ pub(super) fn follow_view(
         loop {
             let now = *progress.borrow_and_update();
             let Some(log) = log.upgrade() else { return };
-            let readable = now.high_watermark.min(log.written_end());
+            let next = View::of(now, &log);
             drop(log);
-            let next = View { progress: now, readable };
             sender.send_if_modified(|view| std::mem::replace(view, next) != next);
-            let behind = readable < now.high_watermark;
+            let behind = next.readable < now.high_watermark || canary!(ReadAboveCommit);
             tokio::select! {
                 biased;
                 changed = progress.changed() => if changed.is_err() { return },

@@ -14,7 +14,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
 use tidelog_log::{Error, Frontier, Log, StartPoint};
-use tidelog_types::{LogIndex, LogPosition, Offset};
+use tidelog_types::{LogIndex, LogPosition, Offset, canary};
 use tokio::sync::oneshot;
 
 use crate::config::{
@@ -119,7 +119,8 @@ impl<M: Machine> Applier<M> {
 
     /// The segment whose start point a snapshot would hold now: the oldest one still needed.
     fn snapshot_index(&self) -> Option<LogIndex> {
-        let keep_from = self.machine.retained_from().unwrap_or(Offset(u64::MAX));
+        let retained = self.machine.retained_from().filter(|_| !canary!(PurgeTakesRetained));
+        let keep_from = retained.unwrap_or(Offset(u64::MAX));
         // The very beginning of a log counts as started: it needs no start point, and has none. It
         // must stay in the choice all the same, or a later segment would pass for the oldest
         // needed one and take records with it that nobody trimmed.

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
-use tidelog_types::{ErrorCode, Offset, Term, Timestamp, batch};
+use tidelog_types::{ErrorCode, Offset, Term, Timestamp, batch, canary};
 
 use super::overlay::Overlay;
 use super::producers::{Claim, PRODUCER_KEPT_MS_MIN, ProducerTable, Remembered, Verdict, judge};
@@ -74,10 +74,15 @@ impl Sequencer {
     /// When the last applied entry is of another term.
     pub fn start(machine: &Machine, term: Term) -> Result<Self, StartError> {
         check_term(machine, term)?;
+        let producers = if canary!(ProducersReset) {
+            ProducerTable::new(machine.producers.limits())
+        } else {
+            machine.producers.clone()
+        };
         Ok(Self {
             term,
             state: State::Running,
-            producers: machine.producers.clone(),
+            producers,
             overlay: Overlay::default(),
             open: Vec::new(),
             in_flight: BTreeMap::new(),

@@ -1,15 +1,29 @@
 //! What must hold, one file each. A file's name is the invariant's.
+//!
+//! Those that are one call and its outcome stand where the call is: `sends_fail_by_time_alone`,
+//! `nothing_corrupt_is_served`, `everything_is_readable`, `healed_partitions_take_writes`,
+//! `healed_groups_answer`, `clients_come_to_an_end`, `nothing_panics`.
 
 pub(crate) mod acked_records_survive;
 pub(crate) mod acks_are_durable_at_a_majority;
+pub(crate) mod group_offsets_are_a_register;
+pub(crate) mod groups_skip_nothing;
+pub(crate) mod leaders_have_durable_votes;
 pub(crate) mod nothing_is_invented;
 pub(crate) mod nothing_read_vanishes;
 pub(crate) mod offsets_are_dense;
 pub(crate) mod one_leader_per_term;
+pub(crate) mod one_value_per_offset;
 pub(crate) mod order_is_real_time;
 pub(crate) mod producers_keep_their_order;
+pub(crate) mod readers_skip_nothing;
+pub(crate) mod reads_are_fresh;
 pub(crate) mod records_stand_once;
 pub(crate) mod replicas_agree;
+pub(crate) mod rot_is_found;
+pub(crate) mod votes_cover_the_log;
+pub(crate) mod votes_never_go_back;
+pub(crate) mod wiped_brokers_stay_out;
 
 use crate::history::{History, Violation};
 use crate::trace::Trace;
@@ -22,6 +36,10 @@ pub(crate) fn check(history: &History, trace: &Trace) -> Vec<Violation> {
     };
     note("order_is_real_time", order_is_real_time::check(&history.acks));
     note("one_leader_per_term", trace.look(one_leader_per_term::check));
+    let register = group_offsets_are_a_register::check(&history.register);
+    note("group_offsets_are_a_register", register);
+    let skipped = groups_skip_nothing::check(&history.committed, &history.delivered);
+    note("groups_skip_nothing", skipped);
     let Some(end) = &history.end else { return found };
     note("acked_records_survive", acked_records_survive::check(&history.acks, end));
     note("nothing_is_invented", nothing_is_invented::check(&history.sent, end));

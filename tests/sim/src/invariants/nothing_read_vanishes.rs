@@ -15,3 +15,17 @@ pub(crate) fn check(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::topic;
+
+    #[test]
+    fn record_that_is_gone_or_changed_is_found() {
+        let read = topic(&["a", "b"]);
+        assert_eq!(check(&read, &topic(&["a", "b", "c"])), Ok(()));
+        assert!(check(&read, &topic(&["a"])).is_err());
+        assert!(check(&read, &topic(&["a", "c"])).is_err());
+    }
+}

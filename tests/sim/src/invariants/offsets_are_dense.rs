@@ -17,3 +17,19 @@ pub(crate) fn check(end: &BTreeMap<Place, String>) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::{place, topic};
+
+    #[test]
+    fn gap_is_found_and_so_is_a_partition_without_its_begin() {
+        let mut end = topic(&["a", "b", "c"]);
+        assert_eq!(check(&end), Ok(()));
+        end.remove(&place(1));
+        assert!(check(&end).is_err());
+        end.remove(&place(0));
+        assert!(check(&end).is_err());
+    }
+}

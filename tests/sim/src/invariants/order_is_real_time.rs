@@ -28,3 +28,19 @@ pub(crate) fn check(acks: &[Ack]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::ack;
+
+    #[test]
+    fn later_send_with_a_lower_offset_is_found() {
+        // At the same time either may be the first.
+        assert_eq!(check(&[ack("a", 1, 1, 5), ack("b", 0, 4, 6)]), Ok(()));
+        assert_eq!(check(&[ack("a", 0, 1, 2), ack("b", 1, 3, 4)]), Ok(()));
+        assert!(check(&[ack("a", 1, 1, 2), ack("b", 0, 3, 4)]).is_err());
+        // Not only between neighbours.
+        assert!(check(&[ack("a", 2, 1, 2), ack("c", 1, 1, 9), ack("b", 0, 3, 4)]).is_err());
+    }
+}

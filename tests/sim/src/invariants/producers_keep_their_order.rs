@@ -15,3 +15,18 @@ pub(crate) fn check(acks: &[Ack]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::ack;
+
+    #[test]
+    fn producer_whose_records_change_places_is_found() {
+        let (first, second) = (ack("a", 1, 1, 2), ack("b", 0, 1, 2));
+        assert_eq!(check(&[second.clone(), first.clone()]), Ok(()));
+        assert!(check(&[first.clone(), second.clone()]).is_err());
+        let of_another = Ack { producer: 2, ..second };
+        assert_eq!(check(&[first, of_another]), Ok(()));
+    }
+}

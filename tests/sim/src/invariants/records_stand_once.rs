@@ -13,3 +13,15 @@ pub(crate) fn check(end: &BTreeMap<Place, String>) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::examples::topic;
+
+    #[test]
+    fn record_that_stands_twice_is_found() {
+        assert_eq!(check(&topic(&["a", "b"])), Ok(()));
+        assert!(check(&topic(&["a", "b", "a"])).is_err());
+    }
+}
