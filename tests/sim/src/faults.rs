@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     /// The disk is replaced by an empty one: the broker must stay out for good.
     Wipe,
     /// The machine loses power, and a bit of a record that was safe on it flips meanwhile: that replica
-    /// must find out, and stay out for good.
+    /// must find out, and stay out until it is whole again.
     Rot,
 }
 

@@ -61,7 +61,7 @@ impl Observer {
         self.rotten.insert((broker, group));
     }
 
-    /// Replicas that must have found their damage, and are out: the broker and the group.
+    /// Replicas that must find their damage and step out until it is mended: the broker and the group.
     pub(crate) const fn rotten(&self) -> &BTreeSet<(u32, String)> {
         &self.rotten
     }

@@ -1,6 +1,6 @@
 //! One run: load under faults, then everything healed, and the verdict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
     let mut observer = Observer::new(trace.clone(), stage.history.clone(), disks);
     if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector, &mut observer) {
         stage.history.violated("clients_come_to_an_end", err);
-    } else if let Err(err) = settle(&mut sim, &stage, observer.rotten()) {
+    } else if let Err(err) = settle(&mut sim, &stage) {
         stage.history.violated("replicas_agree", err);
     }
     let found = trace.look(|text| rot_is_found::check(observer.rotten(), text));
@@ -154,14 +154,14 @@ fn run_load(
 }
 
 /// Goes on until the replicas agree.
-fn settle(sim: &mut Sim<'_>, stage: &Stage, out: &BTreeSet<(u32, String)>) -> Result<(), String> {
+fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
     let deadline = sim.elapsed() + AGREE_WITHIN;
     loop {
         let next = sim.elapsed() + COMPARE_EVERY;
         while sim.elapsed() < next {
             sim.step().map_err(|err| err.to_string())?;
         }
-        match replicas_agree::check(&stage.disks, out) {
+        match replicas_agree::check(&stage.disks) {
             Ok(()) => return Ok(()),
             Err(_) if sim.elapsed() < deadline => {}
             Err(what) => return Err(what),

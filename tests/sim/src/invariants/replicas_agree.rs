@@ -1,7 +1,7 @@
 //! Once healed and at rest, the replicas of a group hold the same entries, byte for byte by their
 //! chain values, and no damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tidelog_log::disk::Disk;
@@ -13,16 +13,13 @@ use crate::disk::TracedDisk;
 /// The entries of one replica: index, term, chain value.
 type Entries = Vec<(u64, u64, u32)>;
 
-/// Whether all replicas of all groups hold the same durable entries, but for those that are `out`: a
-/// broker and a group.
-pub(crate) fn check(disks: &[TracedDisk], out: &BTreeSet<(u32, String)>) -> Result<(), String> {
+/// Whether all replicas of all groups hold the same durable entries, those whose disks have rotted
+/// included: they are to be filled up again.
+pub(crate) fn check(disks: &[TracedDisk]) -> Result<(), String> {
     let mut groups: BTreeMap<String, Vec<(usize, Entries)>> = BTreeMap::new();
     for (n, disk) in disks.iter().enumerate() {
         let disk = disk.durable();
         for group in disk.list(Path::new(DATA_DIR)).unwrap_or_default() {
-            if out.contains(&(n as u32 + 1, group.clone())) {
-                continue;
-            }
             let dir = Path::new(DATA_DIR).join(&group);
             if let Ok(files) = disk.list(&dir) {
                 let entries = entries(&disk, &dir, &files)?;
