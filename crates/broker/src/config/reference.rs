@@ -10,7 +10,7 @@ const HEAD: &str = "# Configuration of a broker
 One TOML file, given with `tidelog server -c FILE`; a key `section.name` stands as `name` under
 `[section]`. Every key can also be set by the environment variable in its row, which beats the file.
 Unknown keys are refused. `tidelog server -c FILE --check` checks a file without starting a broker,
-`--print-config` prints what holds. Durations are written `500ms`, `2s`, `5m`, `1h`; sizes `64MiB`,
+`--print-config` prints what holds. Durations are written `500ms`, `2s`, `5m`, `1h`, `7d`; sizes `64MiB`,
 `1GiB`. This page is generated from the code.
 
 | key | type | default | allowed | what it is, and what breaks when it is wrong | variable |

@@ -82,11 +82,12 @@ impl Value for ByteSize {
     }
 }
 
-/// A length of time, written with a unit: `500ms`, `2s`, `5m`, `1h`.
+/// A length of time, written with a unit: `500ms`, `2s`, `5m`, `1h`, `7d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-const TIME_UNITS_MS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const TIME_UNITS_MS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Span {
     /// `count` milliseconds.
