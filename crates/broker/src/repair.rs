@@ -32,9 +32,14 @@ pub(crate) async fn take_out(cluster: Arc<Cluster>) {
             );
             continue;
         }
-        if let Err(err) = cluster.node.step_out(group).await {
-            warn!(%group, err = with_sources(&err), "a damaged replica is not marked as such");
-            continue;
+        match cluster.node.step_out(group).await {
+            Ok(true) => {}
+            // Told twice.
+            Ok(false) => continue,
+            Err(err) => {
+                // Closed all the same; it says why when it is opened.
+                warn!(%group, err = with_sources(&err), "a damaged replica is not marked as such");
+            }
         }
         warn!(%group, reason, "took a damaged replica out of its group");
         // Opened again it is refused, and that has it filled up.

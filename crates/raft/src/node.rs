@@ -122,6 +122,8 @@ struct Shared {
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
     scrubber: scrub::Scrubber,
+    /// Groups that are being filled up: two at work in one directory would ruin it.
+    refilling: Mutex<BTreeSet<GroupId>>,
     /// Held while a group is opened or deleted: one log must never be open twice.
     opening: tokio::sync::Mutex<()>,
     stopped: watch::Sender<bool>,
@@ -168,6 +170,7 @@ impl Node {
         let (scrubber, suspects) = scrub::Scrubber::new();
         let shared = Arc::new(Shared {
             scrubber,
+            refilling: Mutex::default(),
             run: (env.entropy)(),
             cache: Arc::new(CacheBudget::new(config.tail_cache_bytes as u64)),
             config,
@@ -387,23 +390,24 @@ impl Node {
     }
 
     /// Takes a damaged replica out of its group: hands leadership over, if it has it, and stops it. Its
-    /// files stay, marked as damaged: see [`Node::refill`].
+    /// files stay, marked as damaged: see [`Node::refill`]. `false` when the group is not open here: it
+    /// is out already, and may be on its way back.
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn step_out(&self, group: GroupId) -> Result<(), Error> {
+    pub async fn step_out(&self, group: GroupId) -> Result<bool, Error> {
         let _opening = self.shared.opening.lock().await;
         let member = self.shared.groups().get(&group).map(|hosted| Arc::clone(&hosted.member));
-        if let Some(member) = member {
-            let live = self.live();
-            drop(timeout(CAMPAIGN_PATIENCE, member.hand_over(&live, &*self.shared)).await);
-        }
+        let Some(member) = member else { return Ok(false) };
+        let live = self.live();
+        drop(timeout(CAMPAIGN_PATIENCE, member.hand_over(&live, &*self.shared)).await);
         self.close_group(group).await;
         // What was found may look torn to the one who opens it next, and must not be cut as such.
         let env = self.log_env();
         let mark = move || Log::mark_damaged(&env, group);
         let marked = executor::run(&*self.shared.env.executor, mark).await?;
-        marked.map_err(|source| Error::Log { what: group.to_string(), source })
+        marked.map_err(|source| Error::Log { what: group.to_string(), source })?;
+        Ok(true)
     }
 
     async fn close_group(&self, group: GroupId) {
@@ -523,9 +527,15 @@ impl Node {
         let network = Network { group, peers: Arc::clone(&shared.peers) };
         let me = shared.config.node;
         let settings = engine(group.to_string(), &timings);
-        let raft: Raft<TypeConfig, Applier<M>> = Raft::new(me, settings, network, store, applier)
-            .await
-            .map_err(|err| Error::Engine { group, reason: err.to_string() })?;
+        let damage = store.damage();
+        let raft: Raft<TypeConfig, Applier<M>> =
+            Raft::new(me, settings, network, store, applier).await.map_err(|err| {
+                // The engine looks at entries which recovery has not read, for it needs none of them.
+                match damage.get().cloned() {
+                    Some(reason) => Error::Quarantined { group, reason, is_repairable: true },
+                    None => Error::Engine { group, reason: err.to_string() },
+                }
+            })?;
         Ok(Replica::new(group, me, raft, log, progress))
     }
 

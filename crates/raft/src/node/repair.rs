@@ -11,10 +11,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tidelog_log as log;
-use tidelog_log::{Log, Mending, NewEntry, Salvaged};
+use tidelog_log::{Damage, DamagedFile, Log, Mending, NewEntry, Salvaged, Scrub, Scrubbed};
 use tidelog_types::{GroupId, LogIndex, NodeId};
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -24,6 +24,9 @@ use super::{COMMANDS_SEGMENT_BYTES, Node, Shared};
 use crate::config::{Vote, stored_vote};
 use crate::executor;
 use crate::link::reading::LogReading;
+
+/// Bytes that are read again at a time.
+const SCRUB_BYTES: usize = 1024 * 1024;
 
 /// Why a log is not whole again. Trying again goes on where it was.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,7 @@ impl Node {
     /// See [`RepairError`].
     pub async fn refill(&self, group: GroupId, voters: &[NodeId]) -> Result<Refilled, RepairError> {
         let shared = &self.shared;
+        let _turn = Turn::take(shared, group)?;
         let (env, config) = (self.log_env(), self.log_config(COMMANDS_SEGMENT_BYTES));
         let salvage = {
             let (env, config) = (env.clone(), config.clone());
@@ -92,13 +96,13 @@ impl Node {
                 // The leader has nothing of before its start point, so neither need this replica.
                 (Some(start), _) => Some(Some(start)),
                 (None, Salvaged::Nothing) => Some(None),
-                (None, Salvaged::Prefix(log)) => return self.fill(&log, reading).await,
+                (None, Salvaged::Prefix(log)) => return self.fill(&log, reading, voters).await,
             };
             let start = begin.flatten();
             let (env, config) = (env.clone(), config.clone());
             let begin = move || Log::begin_again(&env, group, &config, start.as_ref());
             let log = executor::run(&*shared.env.executor, begin).await??;
-            return self.fill(&log, reading).await;
+            return self.fill(&log, reading, voters).await;
         }
         drop(std::mem::replace(&mut salvaged, Salvaged::Nothing));
         Err(RepairError::NoHelp(problem))
@@ -124,7 +128,12 @@ impl Node {
     }
 
     /// Appends all that comes, and declares the log whole.
-    async fn fill(&self, log: &Arc<Log>, mut reading: LogReading) -> Result<Refilled, RepairError> {
+    async fn fill(
+        &self,
+        log: &Arc<Log>,
+        mut reading: LogReading,
+        voters: &[NodeId],
+    ) -> Result<Refilled, RepairError> {
         let mut refilled = Refilled::default();
         while let Some(entries) = reading.next().await? {
             refilled.count(&entries);
@@ -141,6 +150,7 @@ impl Node {
         if log.frontier().next_index() != reading.end {
             return Err(RepairError::NoHelp("the leader's log came cut short".to_owned()));
         }
+        self.mend_all(log, &voters.iter().copied().collect()).await?;
         let (whole, group) = (Arc::clone(log), log.group());
         executor::run(&*self.shared.env.executor, move || whole.finish_salvage()).await??;
         self.shared.scrubber.counters.repaired();
@@ -148,11 +158,71 @@ impl Node {
         Ok(refilled)
     }
 
+    /// Reads the whole log, and mends what recovery does not look at.
+    async fn mend_all(&self, log: &Arc<Log>, voters: &BTreeSet<NodeId>) -> Result<(), RepairError> {
+        let mut pass = Scrub::new(Arc::clone(log));
+        loop {
+            let step = move || {
+                let stepped = pass.step(SCRUB_BYTES);
+                (pass, stepped)
+            };
+            let (back, stepped) = executor::run(&*self.shared.env.executor, step).await?;
+            pass = back;
+            match stepped? {
+                Scrubbed::Clean(_) => {}
+                Scrubbed::Over => return Ok(()),
+                Scrubbed::Damaged(Damage { segment, place: DamagedFile::Start, .. }) => {
+                    let log = Arc::clone(log);
+                    let forget = move || log.forget_start(segment);
+                    executor::run(&*self.shared.env.executor, forget).await??;
+                }
+                Scrubbed::Damaged(Damage {
+                    segment,
+                    place: DamagedFile::Entries,
+                    is_last: false,
+                    ..
+                }) => {
+                    self.shared.mend(log, segment, voters).await?;
+                }
+                // Damaged since it was salvaged: the next try sees to it.
+                Scrubbed::Damaged(Damage { reason, .. }) => {
+                    return Err(RepairError::NoHelp(reason));
+                }
+            }
+        }
+    }
+
     /// Sets everything aside: the next try begins with nothing.
     async fn discard(&self, log: &Arc<Log>) -> Result<(), RepairError> {
         let (env, group) = (self.log_env(), log.group());
         let discard = move || Log::set_aside(&env, group);
         Ok(executor::run(&*self.shared.env.executor, discard).await??)
+    }
+}
+
+/// The right to fill a group's log up, given back when dropped.
+struct Turn<'a> {
+    shared: &'a Shared,
+    group: GroupId,
+}
+
+impl<'a> Turn<'a> {
+    fn take(shared: &'a Shared, group: GroupId) -> Result<Self, RepairError> {
+        if shared.groups().contains_key(&group) {
+            return Err(RepairError::NoHelp("the group is open here".to_owned()));
+        }
+        let mut all = shared.refilling.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.insert(group) {
+            return Err(RepairError::NoHelp("it is being filled up already".to_owned()));
+        }
+        Ok(Self { shared, group })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let all = &self.shared.refilling;
+        all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.group);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -40,6 +40,7 @@ pub(crate) struct LogStore {
     votes: Arc<VotesLog>,
     executor: Arc<dyn Executor>,
     suspects: mpsc::Sender<Suspect>,
+    damage: Arc<OnceLock<String>>,
 }
 
 impl fmt::Debug for LogStore {
@@ -56,7 +57,7 @@ impl LogStore {
         executor: Arc<dyn Executor>,
         suspects: mpsc::Sender<Suspect>,
     ) -> Self {
-        Self { group, log, votes, executor, suspects }
+        Self { group, log, votes, executor, suspects, damage: Arc::default() }
     }
 
     /// Entries of `range` without bodies of records, as apply wants them; a prefix when many.
@@ -65,11 +66,25 @@ impl LogStore {
             return entries.into_iter().map(entry::from_log).collect();
         }
         let log = Arc::clone(&self.log);
-        executor::run(&*self.executor, move || {
-            let entries = log.entries(range, APPLY_BYTES_MAX).map_err(io::Error::other)?;
-            entries.into_iter().map(entry::from_log).collect()
-        })
-        .await?
+        let read = executor::run(&*self.executor, move || {
+            let entries = log.entries(range, APPLY_BYTES_MAX);
+            entries.map(|entries| entries.into_iter().map(entry::from_log).collect())
+        });
+        read.await?.map_err(|err| self.refused(err))?
+    }
+
+    /// An error of the log for the engine, which keeps nothing of it but the text.
+    fn refused(&self, err: log::Error) -> io::Error {
+        if err.kind() == log::ErrorKind::Corrupt {
+            // The first that was met is enough.
+            let _ = self.damage.set(err.to_string());
+        }
+        io::Error::other(err)
+    }
+
+    /// Damage that the engine has met.
+    pub(crate) fn damage(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.damage)
     }
 
     /// Entries of `range` with their bodies in memory, as replication sends them.
@@ -77,7 +92,7 @@ impl LogStore {
         if let Some(entries) = self.log.in_memory(range.clone(), REPLICATION_BYTES_MAX) {
             return entries.into_iter().map(entry::from_log).collect();
         }
-        let entries = self.load(range).await.map_err(io::Error::other)?;
+        let entries = self.load(range).await?;
         entries.into_iter().map(entry::from_log).collect()
     }
 
@@ -94,7 +109,7 @@ impl LogStore {
                     Suspect::tell(&self.suspects, self.group, &err);
                     sleep(MENDED_CHECK).await;
                 }
-                Err(err) => return Err(io::Error::other(err)),
+                Err(err) => return Err(self.refused(err)),
             }
         }
     }

@@ -163,6 +163,17 @@ impl Cluster {
         refilled
     }
 
+    /// Starts a killed node whose replica may be refused, and fills it up if it is.
+    pub(crate) async fn restart_or_refill(&mut self, id: NodeId) {
+        let (node, server) = self.open_node(id).await;
+        let partition = match self.open_partition(&node, Founding::Over).await {
+            Ok(partition) => partition,
+            Err(Error::Quarantined { is_repairable: true, .. }) => self.refill(&node).await.1,
+            Err(err) => panic!("{err}"),
+        };
+        self.running.insert(id, Running { node, partition, server });
+    }
+
     /// Starts a killed node whose replica is damaged, when nobody can fill it up; why, in the end.
     pub(crate) async fn stays_out(&mut self, id: NodeId) -> String {
         let (node, server) = self.open_node(id).await;
@@ -186,7 +197,7 @@ impl Cluster {
     pub(crate) async fn step_out(&mut self, id: NodeId) -> Refilled {
         let Running { node, partition, server } = self.running.remove(&id).unwrap();
         drop(partition);
-        node.step_out(self.group).await.unwrap();
+        assert!(node.step_out(self.group).await.unwrap());
         let (refilled, partition) = self.refill(&node).await;
         self.running.insert(id, Running { node, partition, server });
         refilled

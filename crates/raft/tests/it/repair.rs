@@ -189,3 +189,24 @@ async fn a_damaged_replica_elects_nobody_who_lacks_what_it_acked() {
     cluster.restart_damaged(damaged).await;
     goes_on(&cluster, count + 1).await;
 }
+
+/// Recovery reads from the newest start point on, the engine looks at entries here and there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_that_only_the_engine_meets_takes_the_replica_out_too() {
+    let (mut cluster, count) = written().await;
+    let id = *cluster.ids().first().unwrap();
+    let all = segments(&cluster, id);
+    for file in &all[..all.len() - 1] {
+        cluster.kill(id).await;
+        flip(&cluster, id, file);
+        cluster.restart_or_refill(id).await;
+        scrub(&cluster, id).await;
+        // By the refill, by this pass, or by a reader that came before it.
+        let repaired = || cluster.running[&id].node.stats().damage_repaired;
+        until("it is mended", || repaired() == 1).await;
+        assert_eq!(cluster.read(id, Offset(count as u64)).await, records(count));
+        let again = scrub(&cluster, id).await;
+        assert!(again.mended.is_empty() && again.left.is_empty(), "{again:?}");
+    }
+    goes_on(&cluster, count).await;
+}
