@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -13,7 +14,10 @@ use crate::command::run;
 use crate::stage::{PARTITIONS, Stage, TOPIC, acks_go_on, leader, rounds, until};
 
 /// Small enough that there are many segments.
-const SEGMENT_BYTES: &str = "1048576";
+const SEGMENT_BYTES: &str = "262144";
+
+/// As fast as acks come, but with few records on their way.
+const PACE: (usize, Duration) = (200, Duration::ZERO);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flipped_bits_are_found_and_mended_under_load() {
@@ -28,8 +32,8 @@ async fn flipped_bits_are_found_and_mended_under_load() {
     for partition in 0..PARTITIONS {
         leader(&client, partition).await;
     }
-    let (load, acks) = stage.load().await;
-    acks_go_on(&load, 10_000).await;
+    let (load, acks) = stage.load_at(PACE).await;
+    acks_go_on(&load, 3_000).await;
 
     let (mut found, mut mended) = (0, 0);
     for round in 0..rounds(9) {
