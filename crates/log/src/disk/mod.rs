@@ -93,6 +93,15 @@ pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Removes a file, and says whether there was one. A directory of many segments is not listed for it.
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
 /// Reads a whole small file.
 pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;
@@ -123,9 +132,7 @@ pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("file without a directory"))?;
     let temporary = path.with_extension("tmp");
-    if exists(disk, &temporary)? {
-        disk.remove_file(&temporary)?;
-    }
+    remove_if_there(disk, &temporary)?;
     let file = disk.open(&temporary, Open::Create)?;
     file.write_at(&[IoSlice::new(bytes)], 0)?;
     file.sync_all()?;

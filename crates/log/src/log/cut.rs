@@ -7,7 +7,7 @@ use tidelog_types::LogIndex;
 
 use super::create::{build, switch};
 use super::{Log, lock};
-use crate::disk::{self, Disk};
+use crate::disk;
 use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::segment::{Head, Index, Segment};
@@ -105,14 +105,14 @@ impl Log {
         // Newest first and one by one, so that no crash leaves a hole between segments; the start
         // point goes before its segment, so that one without the other is never a crash's doing.
         for segment in dropped.iter().rev() {
-            if remove_if_there(disk, segment, "start")? {
+            if disk::remove_if_there(disk, &segment.beside("start"))? {
                 disk.sync_dir(&self.dir)?;
             }
-            remove_if_there(disk, segment, "idx")?;
+            disk::remove_if_there(disk, &segment.beside("idx"))?;
             disk.remove_file(&segment.path)?;
             disk.sync_dir(&self.dir)?;
         }
-        if remove_if_there(disk, &cut.segment, "idx")? {
+        if disk::remove_if_there(disk, &cut.segment.beside("idx"))? {
             disk.sync_dir(&self.dir)?;
         }
         let file = cut.segment.writer()?;
@@ -147,8 +147,8 @@ impl Log {
         for segment in purged {
             disk.remove_file(&segment.path)?;
             disk.sync_dir(&self.dir)?;
-            remove_if_there(disk, segment, "idx")?;
-            remove_if_there(disk, segment, "start")?;
+            disk::remove_if_there(disk, &segment.beside("idx"))?;
+            disk::remove_if_there(disk, &segment.beside("start"))?;
         }
         Ok(())
     }
@@ -194,13 +194,4 @@ impl Log {
         switch(&self.env, self.group)?;
         Ok(segment)
     }
-}
-
-fn remove_if_there(disk: &dyn Disk, segment: &Segment, extension: &str) -> io::Result<bool> {
-    let path = segment.beside(extension);
-    let there = disk::exists(disk, &path)?;
-    if there {
-        disk.remove_file(&path)?;
-    }
-    Ok(there)
 }

@@ -70,9 +70,7 @@ impl Log {
         }
         let path = self.dir.join(file_name(first, "tmp"));
         let io = |err| Error::io("copy segment", &path)(err);
-        if disk::exists(&*self.env.disk, &path).map_err(io)? {
-            self.env.disk.remove_file(&path).map_err(io)?;
-        }
+        disk::remove_if_there(&*self.env.disk, &path).map_err(io)?;
         let file = self.env.disk.open(&path, Open::Create).map_err(io)?;
         file.write_at(&[IoSlice::new(&segment.head.encode())], 0).map_err(io)?;
         let whole = Head::BYTES as u64..position;
@@ -182,9 +180,7 @@ impl Mending {
 
 /// Copies the bytes of a damaged file, as far as the disk gives them.
 pub(super) fn keep_aside(disk: &dyn Disk, path: &Path, aside: &Path) -> io::Result<()> {
-    if disk::exists(disk, aside)? {
-        disk.remove_file(aside)?;
-    }
+    disk::remove_if_there(disk, aside)?;
     let kept = disk.open(aside, Open::Create)?;
     let bytes = disk.open(path, Open::Read)?.len()?;
     // A sector that cannot be read ends what can be kept, not the repair.

@@ -192,10 +192,7 @@ fn move_aside(env: &Env, dir: &Path, from: LogIndex, rotten: Option<LogIndex>) -
     // Newest first, so that no crash leaves a hole.
     for index in indexes.iter().rev() {
         for extension in ["start", "idx"] {
-            let file = dir.join(file_name(*index, extension));
-            if disk::exists(disk, &file)? {
-                disk.remove_file(&file)?;
-            }
+            disk::remove_if_there(disk, &dir.join(file_name(*index, extension)))?;
         }
         let log = dir.join(file_name(*index, "log"));
         if disk::exists(disk, &log)? {

@@ -229,9 +229,7 @@ impl Segment {
             return Ok(());
         };
         let path = self.beside("idx");
-        if crate::disk::exists(&*self.disk, &path)? {
-            self.disk.remove_file(&path)?;
-        }
+        crate::disk::remove_if_there(&*self.disk, &path)?;
         let file = self.disk.open(&path, Open::Create)?;
         file.write_at(&[io::IoSlice::new(&bytes)], 0)
     }
