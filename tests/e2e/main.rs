@@ -3,6 +3,8 @@
 //!
 //! - `TIDELOG_E2E_ROUNDS=200 cargo test -p tidelog --release --test e2e kills`: that many rounds of
 //!   each kind of kill instead of 10.
+//! - `cd tests/sim && cargo test -p tidelog --test e2e failpoints`: brokers that end themselves at every
+//!   step they take, in a build with faults; see `docs/faults.md`.
 //! - `TIDELOG_E2E_SEED=N`: the random choices of a failed run, which printed its seed, once more.
 //!
 //! What a failed test leaves behind (data, logs, acks) is kept, and named at the end of its output.
@@ -18,6 +20,8 @@ mod context;
 mod demo;
 mod dev;
 mod disks;
+#[cfg(tidelog_faults)]
+mod failpoints;
 mod formation;
 mod freeze;
 mod full_disk;

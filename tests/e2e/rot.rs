@@ -108,7 +108,7 @@ fn scrub(stage: &Stage, id: u32, partition: u32) -> bool {
 }
 
 /// Flips one bit somewhere in what a broker holds of the topic; where.
-fn flip(stage: &mut Stage, id: u32) -> PathBuf {
+pub(crate) fn flip(stage: &mut Stage, id: u32) -> PathBuf {
     let files = files_of_topic(stage.cluster.broker(id).data_dir());
     let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
     let mut at = stage.rng.random_range(0..bytes);

@@ -6,6 +6,8 @@ pub mod batch;
 #[cfg(tidelog_faults)]
 pub mod canary;
 mod error_code;
+#[cfg(tidelog_faults)]
+pub mod failpoint;
 mod group_name;
 mod ids;
 mod names;
@@ -38,4 +40,20 @@ macro_rules! canary {
     ($bug:ident) => {
         false
     };
+}
+
+/// Ends the process here when a test wants it so; see `failpoint`.
+#[cfg(tidelog_faults)]
+#[macro_export]
+macro_rules! failpoint {
+    ($what:literal, $step:literal, $phase:ident) => {
+        $crate::failpoint::reached($what, $step, $crate::failpoint::Phase::$phase)
+    };
+}
+
+/// Ends the process here when a test wants it so: only ever in a build with `--cfg tidelog_faults`.
+#[cfg(not(tidelog_faults))]
+#[macro_export]
+macro_rules! failpoint {
+    ($what:literal, $step:literal, $phase:ident) => {};
 }

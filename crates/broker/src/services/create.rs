@@ -7,7 +7,7 @@ use tidelog_proto::v1::{
     DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicsResult, Error, NewTopic, TopicConfigs,
 };
 use tidelog_state::metadata::{Command, ConfigChange, ConfigScope, Machine, Outcome};
-use tidelog_types::{ErrorCode, LogPosition, TopicId};
+use tidelog_types::{ErrorCode, LogPosition, TopicId, failpoint};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -31,6 +31,7 @@ impl Api {
             let result = created.await.map_or_else(Created::Error, Created::Created);
             results.push(CreateTopicsResult { result: Some(result) });
         }
+        failpoint!("answer", "create", Before);
         Ok(CreateTopicsResponse { results })
     }
 

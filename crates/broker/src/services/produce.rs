@@ -13,7 +13,7 @@ use tidelog_proto::v1::produce_response::Result as Answer;
 use tidelog_proto::v1::{Appended, Error, ProduceRequest, ProduceResponse};
 use tidelog_raft::{PendingAppend, ProposeError};
 use tidelog_types::batch::{self, Info};
-use tidelog_types::{ErrorCode, GroupId, TOPIC_NAME_BYTES_MAX};
+use tidelog_types::{ErrorCode, GroupId, TOPIC_NAME_BYTES_MAX, failpoint};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
@@ -232,6 +232,7 @@ impl Taken {
         let partition = replica.partition();
         let log_start = partition.map(|one| one.view().borrow().progress.log_start);
         let term = replica.leadership().map(|leadership| leadership.term);
+        failpoint!("answer", "produce", Before);
         Ok(Appended {
             base_offset: appended.base_offset.to_wire(),
             append_time_ms: appended.append_time.0,

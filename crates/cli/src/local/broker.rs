@@ -57,6 +57,7 @@ pub struct Broker {
     config: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    variables: BTreeMap<String, String>,
     process: Option<Child>,
 }
 
@@ -70,6 +71,7 @@ impl Broker {
             config: within(format!("node{id}.toml")),
             data_dir: within(format!("node{id}")),
             log: within(format!("node{id}.log")),
+            variables: BTreeMap::new(),
             process: None,
         };
         let text = broker.configuration(setup);
@@ -96,6 +98,11 @@ impl Broker {
         table.to_string()
     }
 
+    /// What the environment of its next process has beside the caller's, instead of what was set before.
+    pub fn set_variables(&mut self, variables: BTreeMap<String, String>) {
+        self.variables = variables;
+    }
+
     /// Starts the process; [`Broker::ready`] waits for it. It must not be running.
     ///
     /// # Errors
@@ -112,6 +119,7 @@ impl Broker {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
             command.env_remove(name);
         }
+        command.envs(&self.variables);
         // A group of its own: Ctrl-C on the terminal is for the parent, who stops the brokers.
         command.stdin(Stdio::piped()).stdout(log).stderr(errors).process_group(0);
         self.process = Some(command.spawn().map_err(Error::at("run", &self.binary))?);
@@ -184,6 +192,20 @@ impl Broker {
         };
         self.process = None;
         Ok(status)
+    }
+
+    /// How the process ended by itself, if it did; from then on it can be started again.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        let Some(process) = self.process.as_mut() else { return Ok(None) };
+        let ended =
+            process.try_wait().map_err(|source| Error::Signal { broker: self.id, source })?;
+        if ended.is_some() {
+            self.process = None;
+        }
+        Ok(ended)
     }
 
     /// SIGSTOP: the process freezes, its connections stay open.

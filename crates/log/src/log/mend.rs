@@ -27,6 +27,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// What the bytes of a damaged file are kept under, for people.
 pub(super) const ROTTEN: &str = "rotten";
 
+/// What a segment is called while it is made whole.
+pub(super) const MENDED: &str = "mended";
+
 /// A closed segment that is being made whole.
 #[derive(Debug)]
 pub struct Mending {
@@ -68,7 +71,7 @@ impl Log {
             frontier = entry.envelope.header.frontier();
             position = entry.end;
         }
-        let path = self.dir.join(file_name(first, "tmp"));
+        let path = self.dir.join(file_name(first, MENDED));
         let io = |err| Error::io("copy segment", &path)(err);
         disk::remove_if_there(&*self.env.disk, &path).map_err(io)?;
         let file = self.env.disk.open(&path, Open::Create).map_err(io)?;
@@ -174,7 +177,7 @@ impl Mending {
     }
 
     fn temporary(&self) -> PathBuf {
-        self.segment.beside("tmp")
+        self.segment.beside(MENDED)
     }
 }
 

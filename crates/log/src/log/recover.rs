@@ -24,6 +24,7 @@ use tidelog_types::{GroupId, LogIndex, canary};
 
 use super::create::finish_switch;
 use super::env::{Config, Env, Opened};
+use super::mend::MENDED;
 use super::salvage::UNFINISHED;
 use super::state::State;
 use super::{Log, directory, file_name};
@@ -127,7 +128,7 @@ impl Recovery<'_> {
                 "log" => names.logs.insert(index),
                 "start" => names.starts.insert(index),
                 "idx" => names.indexes.insert(index),
-                "tmp" => {
+                "tmp" | MENDED => {
                     disk.remove_file(&path).map_err(self.io("remove", &path))?;
                     continue;
                 }

@@ -64,8 +64,9 @@ impl Log {
             let (path, position) = match opened {
                 Ok(opened) => return Ok(Salvaged::Prefix(opened.log)),
                 Err(OpenError::Corrupt { path, position, .. }) => (path, position),
-                Err(OpenError::Missing { .. }) if is_emptied(env, &dir) => {
-                    return Ok(Salvaged::Nothing);
+                Err(err @ OpenError::Missing { .. }) => {
+                    let emptied = is_emptied(env, &dir).map_err(OpenError::io("list", &dir))?;
+                    return if emptied { Ok(Salvaged::Nothing) } else { Err(err) };
                 }
                 Err(err) => return Err(err),
             };
@@ -150,10 +151,10 @@ fn mark_unfinished(env: &Env, dir: &Path) -> io::Result<()> {
 }
 
 /// Whether a log has no segment left, for its segments were set aside.
-fn is_emptied(env: &Env, dir: &Path) -> bool {
-    let names = env.disk.list(dir).unwrap_or_default();
+fn is_emptied(env: &Env, dir: &Path) -> io::Result<bool> {
+    let names = env.disk.list(dir)?;
     let set_aside = |name: &String| name.ends_with(ROTTEN) || name.ends_with(ASIDE);
-    !names.iter().any(|name| name.ends_with(".log")) && names.iter().any(set_aside)
+    Ok(!names.iter().any(|name| name.ends_with(".log")) && names.iter().any(set_aside))
 }
 
 /// Ends the log before the damage at `position` of the file at `path`, which is kept. `false` when it

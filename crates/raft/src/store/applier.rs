@@ -14,7 +14,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
 use tidelog_log::{Error, Frontier, Log, StartPoint};
-use tidelog_types::{LogIndex, LogPosition, Offset, canary};
+use tidelog_types::{LogIndex, LogPosition, Offset, canary, failpoint};
 use tokio::sync::oneshot;
 
 use crate::config::{
@@ -161,6 +161,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
         let mut answers = Vec::new();
+        failpoint!("replica", "apply", Before);
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             // A panic would leave an engine that leads and never applies again; an error stops it.
@@ -174,6 +175,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         }
         // The state is visible before anybody is told of it: who has an ack can read the record.
         self.machine.publish();
+        failpoint!("replica", "apply", After);
         for (responder, outcome) in answers {
             responder.send(outcome);
         }
@@ -202,6 +204,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         let Some(last) = meta.last_log_id.as_ref().map(position) else {
             return Err(io::Error::other("snapshot without a position"));
         };
+        failpoint!("replica", "install", Before);
         let log = Arc::clone(&self.log);
         let installed = start.clone();
         let held = executor::run(&*self.executor, move || match log.position_of(last.index) {
@@ -219,7 +222,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         } else {
             *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(start.index);
         }
-        self.restore(&start)
+        self.restore(&start)?;
+        failpoint!("replica", "install", After);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
@@ -260,10 +265,12 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         // The janitor asks only when there is one, and a follower needs one only after a purge.
         let missing = || io::Error::other("the log has no start point yet");
+        failpoint!("replica", "snapshot", Before);
         let (log, index) = (Arc::clone(&self.log), self.index);
         let start = executor::run(&*self.executor, move || retained_start(&log, index)).await?;
         let start = start.map_err(io::Error::other)?.ok_or_else(missing)?;
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(start.index);
+        failpoint!("replica", "snapshot", After);
         as_snapshot(start)?.ok_or_else(missing)
     }
 }

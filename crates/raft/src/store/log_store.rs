@@ -10,8 +10,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, RaftLogReader};
 use tidelog_log as log;
 use tidelog_log::{Log, VotesLog};
-use tidelog_types::canary;
-use tidelog_types::{GroupId, LogIndex};
+use tidelog_types::{GroupId, LogIndex, canary, failpoint};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -187,9 +186,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             settled(flushed).await?;
         }
 
+        failpoint!("replica", "vote", Before);
         let (done, saved) = oneshot::channel();
         self.votes.save_vote(self.group, stored_vote(vote), notify(done));
-        settled(saved).await
+        settled(saved).await?;
+        failpoint!("replica", "vote", After);
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -224,8 +226,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries = entries.into_iter().map(entry::into_new).collect::<io::Result<Vec<_>>>()?;
         let done: log::Done = Box::new(move |result| {
+            failpoint!("replica", "append", After);
             callback.io_completed(result.map_err(|err| io::Error::new(err.kind(), err)));
         });
+        failpoint!("replica", "append", Before);
         self.log.append(entries, done).map_err(io::Error::other)?;
         Ok(())
     }
@@ -233,16 +237,22 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let log = Arc::clone(&self.log);
         let last = last.map(|id| LogIndex(id.index));
+        failpoint!("replica", "truncate", Before);
         executor::run(&*self.executor, move || log.truncate_after(last))
             .await?
-            .map_err(io::Error::other)
+            .map_err(io::Error::other)?;
+        failpoint!("replica", "truncate", After);
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         let log = Arc::clone(&self.log);
+        failpoint!("replica", "purge", Before);
         executor::run(&*self.executor, move || log.purge(LogIndex(upto.index)))
             .await?
-            .map_err(io::Error::other)
+            .map_err(io::Error::other)?;
+        failpoint!("replica", "purge", After);
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use tidelog_proto::v1::{
     OffsetCommit, SeekGroupRequest, SeekGroupResponse, SeekGroupResult, SeekTarget,
 };
 use tidelog_state::group::{Command, Committer, OFFSET_METADATA_BYTES_MAX, OffsetChange, Outcome};
-use tidelog_types::{ErrorCode, GroupName, Offset, PartitionId, TopicId, TopicName};
+use tidelog_types::{ErrorCode, GroupName, Offset, PartitionId, TopicId, TopicName, failpoint};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -68,6 +68,7 @@ impl Call for CommitOffsetsRequest {
                 Err(error) => Kept::Error(error),
             }),
         };
+        failpoint!("answer", "commit", Before);
         Ok(CommitOffsetsResponse { results: results.into_iter().map(result).collect() })
     }
 
