@@ -130,6 +130,8 @@ impl Injector {
         machines: &mut [Machine],
         observer: &mut Observer,
     ) {
+        // First: where power is back a moment after the operation, its process must be gone all the same.
+        take_down_the_dead(now, sim, machines);
         while let Some(entry) = self.ends.first_entry().filter(|entry| entry.key().0 <= now) {
             let fault = entry.remove();
             self.trace.at(now, format_args!("fault over {fault}"));
@@ -149,16 +151,13 @@ impl Injector {
                 self.ends.insert((now + fault.lasts, self.next), fault);
             }
         }
-        // Disks that lost power in the middle of an operation take their process with them.
-        for machine in machines.iter_mut().filter(|machine| machine.disk.died()) {
-            machine.lose_power(sim, CrashPlan::Random(now.as_micros() as u64));
-        }
     }
 
     /// Ends everything, and brings every broker back that is down or that gave up.
     pub(crate) fn heal(&mut self, now: Duration, sim: &mut Sim<'_>, machines: &mut [Machine]) {
         self.trace.at(now, format_args!("healed"));
         self.next = self.faults.len();
+        take_down_the_dead(now, sim, machines);
         for fault in std::mem::take(&mut self.ends).into_values() {
             end(&fault, sim, machines, &self.clients);
         }
@@ -170,6 +169,13 @@ impl Injector {
             }
             machine.start(sim);
         }
+    }
+}
+
+/// Disks that lost power in the middle of an operation take their process with them.
+fn take_down_the_dead(now: Duration, sim: &mut Sim<'_>, machines: &mut [Machine]) {
+    for machine in machines.iter_mut().filter(|machine| machine.disk.died()) {
+        machine.lose_power(sim, CrashPlan::Random(now.as_micros() as u64));
     }
 }
 
