@@ -5,9 +5,8 @@
 //! - Damage elsewhere takes the replica out of its group. Then [`Node::refill`] keeps what is whole and
 //!   does below the engine what a leader's append would do: it takes over the vote of a leader that a
 //!   quorum has just confirmed, and all that this leader holds. It must be all: the replica may have
-//!   acked what it has lost, so that a shorter log here could elect a leader that lacks it. And the
-//!   leader's term must not be behind the replica's vote, for only then holds the leader whatever this
-//!   replica helped to commit.
+//!   acked what it has lost, so that a shorter log here could elect a leader that lacks it. A vote for
+//!   a later term than the leader's is kept: it may never have won, and then nobody else knows of it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -108,7 +107,12 @@ impl Node {
         Err(RepairError::NoHelp(problem))
     }
 
-    /// Takes the leader's vote over, as its append would; refuses a leader of an earlier term.
+    /// Takes the leader's vote over, as its append would, unless the one here is for a later term.
+    ///
+    /// Then nobody was elected in that term before this replica stepped out: one of its voters would have
+    /// refused to confirm the leader that gives us its log. So whatever this replica has acked is in that
+    /// log. What it promised stands: it acks nothing to that leader, which hears of the later term as soon
+    /// as the replica takes part again.
     async fn follow_vote(&self, group: GroupId, vote: Option<&Vote>) -> Result<(), RepairError> {
         let vote = vote.filter(|vote| vote.is_committed()).map(stored_vote);
         let vote =
@@ -119,8 +123,8 @@ impl Node {
             return Ok(());
         }
         if held.is_some_and(|held| !vote.may_replace(&held)) {
-            let reason = format!("the leader's vote {vote:?} is behind the one here, {held:?}");
-            return Err(RepairError::NoHelp(reason));
+            debug!(%group, ?vote, ?held, "the vote here is for a later term than the leader's");
+            return Ok(());
         }
         let (done, saved) = oneshot::channel();
         votes.save_vote(group, vote, Box::new(move |result| drop(done.send(result))));

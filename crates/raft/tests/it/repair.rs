@@ -1,10 +1,13 @@
 //! Damage to a disk is found, and mended with what the other replicas hold, while acks go on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidelog_log::disk::Disk;
+use tidelog_log::flusher::InlineFlusher;
 use tidelog_log::sim::SimDisk;
-use tidelog_types::{NodeId, Offset};
+use tidelog_log::{Vote, VotesLog};
+use tidelog_types::{NodeId, Offset, Term};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, PATIENCE, until};
@@ -188,6 +191,30 @@ async fn a_damaged_replica_elects_nobody_who_lacks_what_it_acked() {
     cluster.restart(leader).await;
     cluster.restart_damaged(damaged).await;
     goes_on(&cluster, count + 1).await;
+}
+
+/// A candidate that nobody heard of has voted for itself in a term that the others do not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_voted_for_a_later_term_is_filled_up_too() {
+    let (mut cluster, count) = written().await;
+    let leader = cluster.leader().await;
+    let id = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let file = segments(&cluster, id).pop().unwrap();
+    cluster.cut_power(id).await;
+    flip(&cluster, id, &file);
+    let votes = cluster.data(id).join("votes.log");
+    let flusher = Arc::new(InlineFlusher::default());
+    let votes = VotesLog::open(Arc::new(disk(&cluster, id)), votes, flusher, id).unwrap();
+    let held = votes.get(cluster.group).unwrap().vote.unwrap();
+    let later = Vote { term: Term(held.term.0 + 5), node: Some(id), committed: false };
+    votes.save_vote(cluster.group, later, Box::new(|saved| saved.unwrap()));
+    drop(votes);
+
+    let refilled = cluster.restart_damaged(id).await;
+    assert!(refilled.entries > 0, "{refilled:?}");
+    goes_on(&cluster, count).await;
+    let leads = cluster.partition(cluster.leader().await).leadership().borrow().term;
+    assert!(leads > later.term, "a promise that was made stands: {leads:?}");
 }
 
 /// Recovery reads from the newest start point on, the engine looks at entries here and there.
