@@ -167,7 +167,7 @@ impl Stage {
         let (mut ledger, orders) = self.ledger(acks).await;
         ledger.sightings = sightings;
         let verdict = ledger.check(|id| orders.expected(id));
-        println!("{verdict}");
+        println!("{verdict}\nfigure records audited: {}", verdict.acked);
         assert!(verdict.holds() && verdict.acked > 0, "{verdict}");
     }
 

@@ -2,7 +2,8 @@
 //! elsewhere [`failpoint!`](crate::failpoint!) is nothing, and nothing of this file is in what ships.
 //!
 //! A place is written `what/step/phase`, as `segment/write/half`. The environment says at which of them
-//! the process ends and at which time it comes there, as `segment/write/half:3`; see [`VARIABLE`].
+//! the process ends and at which time it comes there, as `segment/write/half:3`; see [`VARIABLE`]. Of
+//! several, separated by commas, the one that is due first ends it.
 
 use std::fmt;
 use std::io::Write;
@@ -10,7 +11,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The environment variable that names a place and a count, counted from 1.
+/// The environment variable that names places, each with a count from 1.
 pub const VARIABLE: &str = "TIDELOG_FAILPOINT";
 
 /// When, in a step, the process ends.
@@ -56,10 +57,10 @@ impl fmt::Display for Site {
 pub const STEPS: &[(&str, &[&str])] = &[
     // What the log writes, by the kind of file.
     ("segment", &["create", "write", "sync", "cut", "rename", "remove"]),
-    ("index", &["create", "write", "sync", "remove"]),
+    ("index", &["create", "write", "remove"]),
     ("start", &["create", "write", "sync", "rename", "remove"]),
-    ("votes", &["create", "write", "sync", "cut", "rename"]),
-    ("identity", &["create", "write", "sync", "rename"]),
+    ("votes", &["create", "write", "sync", "cut", "rename", "remove"]),
+    ("identity", &["create", "write", "sync", "rename", "remove"]),
     ("mend", &["create", "write", "sync", "remove"]),
     ("aside", &["create", "write", "sync", "rename", "remove"]),
     ("directory", &["create", "rename", "remove", "sync"]),
@@ -108,7 +109,7 @@ impl FromStr for Planted {
 
 const EXAMPLE: &str = "segment/write/half:3";
 
-static PLANTED: OnceLock<Option<Planted>> = OnceLock::new();
+static PLANTED: OnceLock<Vec<Planted>> = OnceLock::new();
 
 /// Ends the process when it is planted to end here, and has come here often enough.
 ///
@@ -126,15 +127,18 @@ pub fn reached(what: &str, step: &str, phase: Phase) {
 /// As [`reached`].
 #[must_use]
 pub fn due(what: &str, step: &str, phase: Phase) -> Option<Site> {
-    let planted = PLANTED.get_or_init(from_environment).as_ref()?;
+    let planted = PLANTED.get_or_init(from_environment);
+    if planted.is_empty() {
+        return None;
+    }
     if !STEPS.iter().any(|(kind, steps)| *kind == what && steps.contains(&step)) {
         say(&format!("no failpoint is called {what}/{step}: add it to the list"));
         std::process::abort();
     }
-    let site = planted.site;
-    let here = (site.what, site.step, site.phase) == (what, step, phase);
-    let last = here && planted.left.fetch_sub(1, Ordering::Relaxed) == 1;
-    last.then_some(site)
+    let is_here = |site: Site| (site.what, site.step, site.phase) == (what, step, phase);
+    let here = planted.iter().find(|planted| is_here(planted.site))?;
+    let last = here.left.fetch_sub(1, Ordering::Relaxed) == 1;
+    last.then_some(here.site)
 }
 
 /// Ends the process as SIGKILL does, at once: nothing is flushed, closed or told.
@@ -156,9 +160,11 @@ fn say(line: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of processes has no other way in here")]
-fn from_environment() -> Option<Planted> {
-    let text = std::env::var(VARIABLE).ok()?;
-    Some(text.parse().unwrap_or_else(|err| panic!("{err}")))
+fn from_environment() -> Vec<Planted> {
+    let Ok(text) = std::env::var(VARIABLE) else {
+        return Vec::new();
+    };
+    text.split(',').map(|one| one.parse().unwrap_or_else(|err| panic!("{err}"))).collect()
 }
 
 #[cfg(test)]

@@ -21,28 +21,35 @@ use crate::stage::{POLL, Stage, acks_go_on};
 const BROKERS: u32 = 3;
 
 /// The one whose bits flip: never more than one copy of a record.
-const ROTTING: u32 = 3;
+pub(super) const ROTTING: u32 = 3;
+
+/// About as much as the head of a segment.
+const HEAD_BYTES: u64 = 128;
 
 /// Deaths between two calms.
 const DEATHS: u32 = 20;
 
 /// Deaths while a cluster forms.
-const DEATHS_OF_FORMATION: u32 = 6;
+const DEATHS_OF_FORMATION: u32 = 12;
 
 /// One in so many deaths takes all other brokers with it.
 const ALL_AT_ONCE: u32 = 5;
 
-/// How long a broker runs without coming to its failpoint; longer, where that was too short before.
-const WAIT: Duration = Duration::from_secs(2);
-const WAIT_LONG: Duration = Duration::from_secs(14);
+/// How long a broker runs without coming to any of its failpoints, and how long one in five does: what
+/// is old is thrown away every 10 seconds.
+const WAIT: Duration = Duration::from_secs(4);
+const WAIT_LONG: Duration = Duration::from_secs(15);
 
-/// How often a broker passes its failpoint at most, and one more.
+/// So many brokers in a row that come to none of theirs are a list of places where nothing comes by.
+const IN_VAIN_MAX: u32 = 300;
+
+/// How often a broker passes a failpoint at most, and one more.
 const PASSES: [u64; 8] = [1, 1, 1, 2, 3, 5, 10, 50];
 
 /// What is planted in a broker.
-#[derive(Clone, Copy)]
 enum Plant {
-    Kill(Site),
+    /// Any of these sites ends it.
+    Kill(Vec<Site>),
     /// The step of this site fails.
     Eio(Site),
 }
@@ -59,11 +66,13 @@ pub(super) struct Storm<'a> {
     stage: &'a mut Stage,
     tally: &'a mut Tally,
     lives: BTreeMap<u32, Life>,
+    /// Lives since the last death at a failpoint.
+    in_vain: u32,
 }
 
 impl<'a> Storm<'a> {
     pub(super) fn new(stage: &'a mut Stage, tally: &'a mut Tally) -> Self {
-        Self { stage, tally, lives: BTreeMap::new() }
+        Self { stage, tally, lives: BTreeMap::new(), in_vain: 0 }
     }
 
     /// Forms a cluster out of brokers that die meanwhile.
@@ -80,20 +89,20 @@ impl<'a> Storm<'a> {
         self.tally.kills()
     }
 
+    /// Whether there is a site that can end a broker of a formed cluster and has not done so enough.
+    pub(super) fn is_due(&self) -> bool {
+        self.tally.is_due(&is_of_formed)
+    }
+
     /// Lets brokers die, each as soon as it comes to what is planted in it.
     pub(super) async fn rage(&mut self) {
         self.end_all();
-        self.deaths(DEATHS, &|site| site.what != "identity").await;
+        self.deaths(DEATHS, &is_of_formed).await;
     }
 
-    /// Ends all brokers at once and starts them with nothing planted: all must be as it was.
+    /// Ends all brokers at once and starts them with nothing planted: they must serve as before.
     pub(super) async fn calm(&mut self, load: &Load) {
         self.end_all();
-        if self.stage.rng.random() {
-            let flipped = rot::flip(self.stage, ROTTING);
-            println!("flipped a bit of {}", flipped.display());
-            self.tally.flips += 1;
-        }
         self.start_calm().await;
         acks_go_on(load, 20).await;
     }
@@ -110,7 +119,8 @@ impl<'a> Storm<'a> {
         for id in 1..=BROKERS {
             self.start(id, of);
         }
-        while self.kills() < end {
+        while self.kills() < end && self.tally.is_due(of) {
+            assert!(self.in_vain < IN_VAIN_MAX, "{}", self.tally);
             sleep(POLL).await;
             for id in 1..=BROKERS {
                 self.look_at(id, of);
@@ -152,15 +162,19 @@ impl<'a> Storm<'a> {
         let died = said.lines().find_map(|line| line.strip_prefix(DYING));
         let failed = said.contains(FAILING);
         match (life.plant, ended) {
-            // It may have come to it in the moment in which it was killed.
-            (Plant::Kill(site), _) if died.is_some_and(|at| at.trim() == site.to_string()) => {
+            // It may have come to one in the moment in which it was killed.
+            (Plant::Kill(sites), _) if died.is_some() => {
+                let at = died.unwrap_or_default().trim();
+                let site = sites.into_iter().find(|site| site.to_string() == at);
                 let signal = ended.and_then(|status| status.signal());
                 assert!(ended.is_none() || signal == Some(9), "broker {id}: {ended:?}\n{said}");
-                self.tally.killed(site);
+                self.tally.killed(site.unwrap_or_else(|| panic!("{at} is not planted\n{said}")));
+                self.in_vain = 0;
             }
-            (Plant::Kill(site), None) => {
-                self.tally.missed(site);
+            (Plant::Kill(sites), None) => {
+                sites.into_iter().for_each(|site| self.tally.missed(site));
                 self.tally.from_outside += 1;
+                self.in_vain += 1;
             }
             (Plant::Eio(site), _) if failed => {
                 self.tally.failed(&format!("{}/{}", site.what, site.step));
@@ -179,39 +193,60 @@ impl<'a> Storm<'a> {
         String::from_utf8_lossy(&said).into_owned()
     }
 
-    /// Starts a broker with something planted.
+    /// Starts a broker with something planted, the one that rots with a bit flipped now and then.
     fn start(&mut self, id: u32, of: &impl Fn(&Site) -> bool) {
+        let may_rot = id == ROTTING && self.stage.cluster.broker(id).data_dir().exists();
+        if may_rot && self.stage.rng.random_ratio(1, 3) {
+            self.flip();
+        }
         let rng = &mut self.stage.rng;
-        let passes = PASSES.choose(rng).unwrap();
         let mut faults = Vec::new();
         let mut variables = BTreeMap::new();
-        let mut wait = WAIT;
         let plant = if rng.random_ratio(1, 10) {
             let disks: Vec<Site> = sites().filter(|site| is_of_disk(site) && of(site)).collect();
             let site = *disks.choose(rng).unwrap();
+            let passes = PASSES.choose(rng).unwrap();
             faults.push(format!("eio={}/{}:{passes}", site.what, site.step));
             Plant::Eio(site)
         } else {
-            let (site, misses) = self.tally.rare(rng, of);
-            // What seldom happens is not waited for to happen often.
-            let passes = if misses > 0 { 1 } else { *passes };
-            if misses % 3 == 2 {
-                wait = WAIT_LONG;
-            }
-            variables.insert(failpoint::VARIABLE.to_owned(), format!("{site}:{passes}"));
-            Plant::Kill(site)
+            let sites = self.tally.due(rng, of);
+            let planted: Vec<String> = sites
+                .iter()
+                .map(|site| format!("{site}:{}", PASSES.choose(rng).unwrap()))
+                .collect();
+            variables.insert(failpoint::VARIABLE.to_owned(), planted.join(","));
+            Plant::Kill(sites)
         };
         if rng.random_ratio(1, 8) {
             faults.push(format!("fdatasync-delay={}ms", rng.random_range(1..40)));
             self.tally.slow += 1;
         }
         variables.insert(faults::VARIABLE.to_owned(), faults.join(","));
+        let wait = if rng.random_ratio(1, 5) { WAIT_LONG } else { WAIT };
         let broker = self.stage.cluster.broker_mut(id);
         let log_from = fs::metadata(broker.log()).map_or(0, |log| log.len());
         broker.set_variables(variables);
         broker.start().unwrap();
         self.lives.insert(id, Life { plant, until: Instant::now() + wait, log_from });
     }
+
+    /// Flips a bit in what the broker that rots has written for good, and no other has lost: anywhere,
+    /// or where a segment begins, which is looked at by whoever opens it.
+    fn flip(&mut self) {
+        let mut files = rot::settled_files(self.stage.cluster.broker(ROTTING).data_dir());
+        if self.stage.rng.random() {
+            files.iter_mut().for_each(|(_, bytes)| *bytes = (*bytes).min(HEAD_BYTES));
+        }
+        if !files.is_empty() {
+            rot::flip(&mut self.stage.rng, &files);
+            self.tally.flips += 1;
+        }
+    }
+}
+
+/// A broker of a formed cluster knows who it is.
+fn is_of_formed(site: &Site) -> bool {
+    site.what != "identity"
 }
 
 fn is_of_disk(site: &Site) -> bool {

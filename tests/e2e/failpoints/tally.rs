@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use tidelog_types::failpoint::{Site, sites};
 
-/// How many of the rarest sites the next one is drawn from.
-const RAREST: usize = 15;
-
-/// A site that was planted and never reached counts as this part of a kill when the next is drawn, so
-/// that no time is lost on what happens seldom.
-const MISSES_OF_KILL: u32 = 2;
+/// How many sites beside those that are due are planted at a time.
+const OTHERS: usize = 5;
 
 /// Counts over a whole run.
 pub(super) struct Tally {
     sites: BTreeMap<Site, Count>,
+    /// How many deaths of each site are enough.
+    quota: u32,
     /// Steps that failed on purpose, by name.
     failures: BTreeMap<String, u32>,
     pub(super) all_at_once: u32,
@@ -32,8 +31,10 @@ struct Count {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    /// For a run that ends after `deaths`, spread over all sites.
+    pub(super) fn new(deaths: u32) -> Self {
         Self {
+            quota: deaths.div_ceil(sites().count() as u32),
             sites: sites().map(|site| (site, Count::default())).collect(),
             failures: BTreeMap::new(),
             all_at_once: 0,
@@ -64,19 +65,53 @@ impl Tally {
         self.sites.get_mut(&site).expect("every site is counted")
     }
 
-    /// One of the sites that had the fewest turns, and how often it was waited for in vain.
-    pub(super) fn rare(&self, rng: &mut StdRng, of: impl Fn(&Site) -> bool) -> (Site, u32) {
-        let mut rarest: Vec<_> = self.sites.iter().filter(|(site, _)| of(site)).collect();
-        rarest.sort_by_key(|(_, count)| count.kills + count.missed / MISSES_OF_KILL);
-        rarest.truncate(RAREST);
-        let (site, count) = rarest.choose(rng).expect("there are sites");
-        (**site, count.missed)
+    /// Whether one of these sites has not yet ended as many brokers as it should.
+    pub(super) fn is_due(&self, of: &impl Fn(&Site) -> bool) -> bool {
+        self.sites.iter().any(|(site, count)| of(site) && count.kills < self.quota)
+    }
+
+    /// About half of the sites that have not yet ended as many brokers as they should. What is reached
+    /// at every start comes off the list soon, and brokers then live for long enough to reach the rest.
+    /// Now and then some of the others, too: what only comes after a death at one of them still comes.
+    pub(super) fn due(&self, rng: &mut StdRng, of: &impl Fn(&Site) -> bool) -> Vec<Site> {
+        let all = self.sites.iter().filter(|(site, _)| of(site));
+        let (due, full): (Vec<_>, Vec<_>) = all.partition(|(_, count)| count.kills < self.quota);
+        let [mut due, mut full] =
+            [due, full].map(|sites| sites.into_iter().map(|(site, _)| *site).collect::<Vec<_>>());
+        due.shuffle(rng);
+        due.truncate(due.len().div_ceil(2));
+        if rng.random_ratio(1, 4) {
+            full.shuffle(rng);
+            due.extend(full.into_iter().take(OTHERS));
+        }
+        due
+    }
+
+    /// Whether every site has ended as many brokers as it should.
+    pub(super) fn is_full(&self) -> bool {
+        !self.is_due(&|_| true)
     }
 
     /// The sites that ended fewer brokers than that.
     pub(super) fn rarer_than(&self, kills: u32) -> Vec<String> {
         let rare = self.sites.iter().filter(|(_, count)| count.kills < kills);
         rare.map(|(site, count)| format!("{site}: {}", count.kills)).collect()
+    }
+}
+
+impl Tally {
+    /// The sums, a line each, for the report.
+    pub(super) fn figures(&self) -> String {
+        let reached = self.sites.values().filter(|count| count.kills > 0).count();
+        let rarest = self.sites.values().map(|count| count.kills).min().unwrap_or_default();
+        format!(
+            "figure deaths at failpoints: {}\nfigure failpoints reached: {reached}\n\
+             figure failpoints: {}\nfigure deaths at the rarest failpoint: {rarest}\n\
+             figure deaths of all at once: {}",
+            self.kills(),
+            self.sites.len(),
+            self.all_at_once
+        )
     }
 }
 

@@ -11,11 +11,13 @@ use tidelog_client::{Client, Offset, PartitionId, Producer, Record, TopicName, T
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{PATIENCE, until, within};
+use crate::stage::{PARTITIONS, PATIENCE, TOPIC, until, within};
 
 const FORGETFUL: &str = "forgetful";
 const GROUP: &str = "storm";
 const PAUSE: Duration = Duration::from_millis(5);
+const SCRUB_EVERY: Duration = Duration::from_millis(200);
+const SCRUB_WITHIN: Duration = Duration::from_secs(5);
 
 /// Clients at work, until [`Traffic::finish`].
 pub(super) struct Traffic {
@@ -23,6 +25,7 @@ pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     commits: JoinHandle<Commits>,
     topics: JoinHandle<u32>,
+    scrubs: JoinHandle<u32>,
 }
 
 /// What became of the commits, each higher than the one before.
@@ -35,7 +38,8 @@ struct Commits {
 }
 
 impl Traffic {
-    pub(super) async fn start(client: Client) -> Self {
+    /// `rotting` is where the broker listens whose replicas are read again and again.
+    pub(super) async fn start(client: Client, rotting: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let topic = NewTopic::new(FORGETFUL.parse().unwrap()).partitions(1);
         let topic = topic.config("segment.bytes", "4096").config("retention.bytes", "8192");
@@ -46,7 +50,8 @@ impl Traffic {
         let producer = client.producer().build().await.unwrap();
         let commits = tokio::spawn(commit(client.clone(), producer, Arc::clone(&stop)));
         let topics = tokio::spawn(come_and_go(client.clone(), Arc::clone(&stop)));
-        Self { client, stop, commits, topics }
+        let scrubs = tokio::spawn(scrub(client.clone(), rotting, Arc::clone(&stop)));
+        Self { client, stop, commits, topics, scrubs }
     }
 
     /// Ends it in a cluster that is well, and compares what is there with what was accepted.
@@ -54,7 +59,9 @@ impl Traffic {
         self.stop.store(true, Ordering::Relaxed);
         let commits = within("commits end", self.commits).await.unwrap();
         let gone = within("topics come and go", self.topics).await.unwrap();
-        println!("{} commits were accepted, {gone} topics came and went", commits.count);
+        let read = within("scrubs end", self.scrubs).await.unwrap();
+        let Commits { count, .. } = commits;
+        println!("{count} commits accepted, {gone} topics came and went, {read} replicas scrubbed");
         let accepted = commits.accepted.expect("a commit was accepted");
         let group = self.client.admin().describe_group(GROUP).await.unwrap();
         let committed = group.partitions[0].committed.as_ref().expect("it was accepted").offset;
@@ -92,6 +99,22 @@ async fn commit(client: Client, producer: Producer, stop: Arc<AtomicBool>) -> Co
         }
     }
     commits
+}
+
+/// Has a broker read its replicas of the topic again, whenever it is there; how many it has read.
+async fn scrub(client: Client, at: String, stop: Arc<AtomicBool>) -> u32 {
+    let mut read = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for number in 0..PARTITIONS {
+            let topic = TOPIC.parse().unwrap();
+            let partition = TopicPartition { topic, partition: PartitionId(number) };
+            // A broker that is down, or about to end, reads nothing.
+            let scrubbed = client.admin().scrub_at(&at, &partition, 0, SCRUB_WITHIN).await;
+            read += u32::from(scrubbed.is_ok());
+        }
+        sleep(SCRUB_EVERY).await;
+    }
+    read
 }
 
 fn passing(number: u32) -> TopicName {

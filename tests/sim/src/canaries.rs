@@ -7,6 +7,8 @@ use std::{env, io, thread};
 
 use tidelog_types::canary::{Canary, VARIABLE};
 
+use crate::figures::Figures;
+
 /// Seeds that a bug may take to be caught.
 const SEEDS_MAX: u64 = 500;
 
@@ -48,8 +50,35 @@ pub(crate) fn parse(name: &str) -> Result<Canary, String> {
     Canary::named(name).ok_or_else(|| format!("no bug is called {name:?}"))
 }
 
+/// How many of all bugs were caught.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    caught: usize,
+}
+
+impl Outcome {
+    /// Whether each was.
+    pub(crate) const fn holds(self) -> bool {
+        self.caught == Canary::ALL.len()
+    }
+
+    /// Prints the sum in one line.
+    pub(crate) fn tell(self) -> ExitCode {
+        eprintln!("{} of {} bugs caught", self.caught, Canary::ALL.len());
+        if self.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// The same for the report.
+    pub(crate) fn figures(self) -> Figures {
+        let mut figures = Figures::default();
+        figures.count("bugs planted", Canary::ALL.len() as u64);
+        figures.count("bugs caught", self.caught as u64);
+        figures
+    }
+}
+
 /// Runs every bug until something catches it, and that again without the bug. Prints a table.
-pub(crate) fn run(seconds: u64, jobs: usize) -> ExitCode {
+pub(crate) fn run(seconds: u64, jobs: usize) -> Outcome {
     eprintln!("{:<22} {:<48} {:>5}", "bug", "caught by", "seeds");
     let (next, caught) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // Cargo takes turns with itself anyway, and its output belongs together.
@@ -74,9 +103,7 @@ pub(crate) fn run(seconds: u64, jobs: usize) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let (caught, all) = (caught.into_inner(), Canary::ALL.len());
-    eprintln!("{caught} of {all} bugs caught");
-    if caught == all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Outcome { caught: caught.into_inner() }
 }
 
 fn caught_by_seed(canary: Canary, seconds: u64) -> bool {

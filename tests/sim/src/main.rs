@@ -15,6 +15,8 @@ mod disk;
 #[cfg(tokio_unstable)]
 mod faults;
 #[cfg(tokio_unstable)]
+mod figures;
+#[cfg(tokio_unstable)]
 mod flusher;
 #[cfg(tokio_unstable)]
 mod grouping;
@@ -35,6 +37,8 @@ mod range;
 #[cfg(tokio_unstable)]
 mod reading;
 #[cfg(tokio_unstable)]
+mod report;
+#[cfg(tokio_unstable)]
 mod rot;
 #[cfg(tokio_unstable)]
 mod run;
@@ -48,6 +52,10 @@ mod trace;
 mod votes;
 #[cfg(tokio_unstable)]
 mod workload;
+
+#[cfg(tokio_unstable)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(tokio_unstable)]
 fn main() -> std::process::ExitCode {

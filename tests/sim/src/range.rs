@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::{env, io};
+use std::{env, fmt, io};
 
+use crate::figures::Figures;
 use crate::run::VOID;
 
 /// Seeds from `first` up to, but not including, `end`.
@@ -16,6 +17,12 @@ use crate::run::VOID;
 pub(crate) struct Seeds {
     first: u64,
     end: u64,
+}
+
+impl fmt::Display for Seeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.first, self.end)
+    }
 }
 
 impl FromStr for Seeds {
@@ -40,10 +47,57 @@ enum End {
 /// Void seeds that a range may have, in percent: beyond, it proves less than it says.
 const VOID_PERCENT_MAX: usize = 1;
 
-/// Runs every seed and tells which failed; the last line sums up.
-pub(crate) fn run(seeds: Seeds, seconds: u64, jobs: usize) -> ExitCode {
+/// What a range of seeds showed.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    seconds: u64,
+    ends: BTreeMap<u64, End>,
+    /// Of all seeds together.
+    figures: Figures,
+}
+
+impl Outcome {
+    fn of(&self, wanted: End) -> Vec<u64> {
+        self.ends.iter().filter(|(_, end)| **end == wanted).map(|(seed, _)| *seed).collect()
+    }
+
+    /// Whether nothing was violated, and the range proves as much as it says.
+    pub(crate) fn holds(&self) -> bool {
+        let void = self.of(End::Void).len();
+        let proves = void * 100 <= self.ends.len() * VOID_PERCENT_MAX;
+        self.of(End::Violated).is_empty() && proves
+    }
+
+    /// Prints the sum in one line.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let (held, void) = (self.of(End::Held), self.of(End::Void));
+        let violated = self.of(End::Violated);
+        eprintln!(
+            "{} seeds of {} simulated seconds: {} held, {} void {void:?}, {} violated {violated:?}",
+            self.ends.len(),
+            self.seconds,
+            held.len(),
+            void.len(),
+            violated.len()
+        );
+        if self.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// What the seeds counted, and how they ended.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut figures = self.figures.clone();
+        figures.count("seeds", self.ends.len() as u64);
+        figures.count("seeds held", self.of(End::Held).len() as u64);
+        figures.count("seeds void", self.of(End::Void).len() as u64);
+        figures
+    }
+}
+
+/// Runs every seed and tells how each ended.
+pub(crate) fn run(seeds: Seeds, seconds: u64, jobs: usize) -> Outcome {
     let next = AtomicU64::new(seeds.first);
-    let ends = Mutex::new(BTreeMap::new());
+    let outcome = Outcome { seconds, ends: BTreeMap::new(), figures: Figures::default() };
+    let outcome = Mutex::new(outcome);
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -52,41 +106,32 @@ pub(crate) fn run(seeds: Seeds, seconds: u64, jobs: usize) -> ExitCode {
                     if seed >= seeds.end {
                         return;
                     }
-                    let end = run_one(seed, seconds);
-                    ends.lock().expect("nothing panics under it").insert(seed, end);
+                    let (end, figures) = run_one(seed, seconds);
+                    let mut outcome = outcome.lock().expect("nothing panics under it");
+                    outcome.ends.insert(seed, end);
+                    outcome.figures.add(figures);
                 }
             });
         }
     });
-    let ends = ends.into_inner().expect("the threads have ended");
-    let of = |wanted| ends.iter().filter(move |(_, end)| **end == wanted).map(|(seed, _)| *seed);
-    let violated: Vec<u64> = of(End::Violated).collect();
-    let void: Vec<u64> = of(End::Void).collect();
-    let (all, held) = (ends.len(), of(End::Held).count());
-    eprintln!(
-        "{all} seeds of {seconds} simulated seconds: {held} held, {} void {void:?}, {} violated \
-         {violated:?}",
-        void.len(),
-        violated.len()
-    );
-    let proves = void.len() * 100 <= all * VOID_PERCENT_MAX;
-    if violated.is_empty() && proves { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    outcome.into_inner().expect("the threads have ended")
 }
 
 /// Runs one seed in its own process and repeats what it said, in one piece.
-fn run_one(seed: u64, seconds: u64) -> End {
+fn run_one(seed: u64, seconds: u64) -> (End, Figures) {
     match process(seed, seconds) {
         Ok(ended) => {
             eprint!("{}", String::from_utf8_lossy(&ended.stderr));
-            match ended.status.code() {
+            let end = match ended.status.code() {
                 Some(0) => End::Held,
                 Some(code) if code == i32::from(VOID) => End::Void,
                 _ => End::Violated,
-            }
+            };
+            (end, Figures::read(&String::from_utf8_lossy(&ended.stdout)))
         }
         Err(err) => {
             eprintln!("seed {seed} could not be started: {err}");
-            End::Violated
+            (End::Violated, Figures::default())
         }
     }
 }

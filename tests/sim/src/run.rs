@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::panic;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::canaries;
 use crate::history::{Shared, Violation};
 use crate::plan::Plan;
 use crate::range::{self, Seeds};
+use crate::report;
 use crate::simulation::{self, Verdict};
 use crate::trace::Trace;
 
@@ -45,7 +47,7 @@ struct Arguments {
 }
 
 /// What to run.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct What {
     /// Run this seed
@@ -57,6 +59,10 @@ struct What {
     /// Plant one bug after the other and tell which seed catches it
     #[arg(long)]
     canaries: bool,
+    /// Run the seeds from A up to, but not including, B, and every other proof there is, and write what
+    /// was seen to docs/reliability.md
+    #[arg(long, value_name = "A..B")]
+    report: Option<Seeds>,
 }
 
 /// The exit code of a seed that proves nothing.
@@ -67,10 +73,12 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
-    match (arguments.what.seed, arguments.what.seeds) {
-        (Some(seed), _) => run_seed(seed, &arguments),
-        (None, Some(seeds)) => range::run(seeds, arguments.seconds, jobs),
-        (None, None) => canaries::run(arguments.seconds, jobs),
+    let What { seed, seeds, report, canaries: _ } = arguments.what;
+    match (seed, seeds, report) {
+        (Some(seed), _, _) => run_seed(seed, &arguments),
+        (None, Some(seeds), _) => range::run(seeds, arguments.seconds, jobs).tell(),
+        (None, None, Some(seeds)) => report::run(seeds, arguments.seconds, jobs),
+        (None, None, None) => canaries::run(arguments.seconds, jobs).tell(),
     }
 }
 
@@ -98,6 +106,11 @@ fn run_seed(seed: u64, arguments: &Arguments) -> ExitCode {
     }
     let what = format!("trace of {} lines, crc32c {crc:08x}", text.lines().count());
     let Verdict { violations, report } = verdict;
+    // To whoever adds up; what is said to people goes to stderr.
+    if let Err(err) = write!(io::stdout(), "{}", report.figures()) {
+        eprintln!("the figures cannot be written: {err}");
+        return ExitCode::FAILURE;
+    }
     if violations.is_empty() {
         let void = report.void();
         let held = void.as_ref().map_or("held".to_owned(), |why| format!("void, {why}"));

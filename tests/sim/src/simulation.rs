@@ -9,6 +9,7 @@ use turmoil::Sim;
 
 use crate::cluster::{Machine, Storm};
 use crate::faults::{Injector, Kind};
+use crate::figures::Figures;
 use crate::history::{Shared, Violation};
 use crate::invariants::{self, replicas_agree, rot_is_found};
 use crate::observer::Observer;
@@ -46,6 +47,20 @@ impl Report {
         let fired: u32 = self.fired.values().sum();
         let why = |few: bool, what: &str| few.then(|| format!("too few {what}"));
         why(self.acked < ACKED_MIN, "acks").or_else(|| why(fired < FAULTS_MIN, "faults"))
+    }
+}
+
+impl Report {
+    /// The same, to be added up over many runs.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        figures.count("records acked", self.acked as u64);
+        figures.count("records read", self.read as u64);
+        figures.count("simulated ms", self.simulated.as_millis() as u64);
+        for (kind, times) in &self.fired {
+            figures.count(format!("fault {kind:?}"), u64::from(*times));
+        }
+        figures
     }
 }
 

@@ -1,8 +1,10 @@
 //! One broker process.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,9 +23,11 @@ const HTTP_WAIT: Duration = Duration::from_secs(2);
 /// How much of a log's end an error shows.
 const TAIL_BYTES: u64 = 2048;
 
-/// The ports of a broker, all on 127.0.0.1.
+/// Where a broker listens: its ports, all on one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerPorts {
+    /// The address; 127.0.0.1, unless brokers have networks of their own.
+    pub host: Ipv4Addr,
     /// For clients, gRPC.
     pub client: u16,
     /// For other brokers.
@@ -38,13 +42,24 @@ impl BrokerPorts {
     #[must_use]
     pub fn default_of(id: u32) -> Self {
         let id = id as u16;
-        Self { client: 7070 + id, internal: 7170 + id, http: 8070 + id }
+        let host = Ipv4Addr::LOCALHOST;
+        Self { host, client: 7070 + id, internal: 7170 + id, http: 8070 + id }
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn client_address(&self) -> String {
-        address(self.client)
+        self.address(self.client)
+    }
+
+    /// Where it tells over HTTP how it is.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        SocketAddr::from((self.host, self.http))
+    }
+
+    fn address(&self, port: u16) -> String {
+        format!("{}:{port}", self.host)
     }
 }
 
@@ -52,7 +67,8 @@ impl BrokerPorts {
 #[derive(Debug)]
 pub struct Broker {
     id: u32,
-    binary: PathBuf,
+    /// What it is started with: the binary, and whatever starts that.
+    program: Vec<OsString>,
     ports: BrokerPorts,
     config: PathBuf,
     data_dir: PathBuf,
@@ -64,9 +80,11 @@ pub struct Broker {
 impl Broker {
     pub(super) fn create(id: u32, setup: &Setup) -> Result<Self, Error> {
         let within = |name: String| setup.dir.join(name);
+        let mut program = setup.launchers.get(id as usize - 1).cloned().unwrap_or_default();
+        program.push(setup.binary.clone().into());
         let broker = Self {
             id,
-            binary: setup.binary.clone(),
+            program,
             ports: setup.ports[id as usize - 1],
             config: within(format!("node{id}.toml")),
             data_dir: within(format!("node{id}")),
@@ -82,8 +100,9 @@ impl Broker {
     fn configuration(&self, setup: &Setup) -> String {
         let initial_brokers = (1_u32..)
             .zip(&setup.ports)
-            .map(|(id, ports)| format!("{id}@{}", address(ports.internal)))
+            .map(|(id, ports)| format!("{id}@{}", ports.address(ports.internal)))
             .collect();
+        let address = |port| self.ports.address(port);
         let listener = |port| Listener { bind: address(port), advertised: address(port) };
         let listener = BTreeMap::from([
             ("client", listener(self.ports.client)),
@@ -112,8 +131,9 @@ impl Broker {
         let open = || OpenOptions::new().create(true).append(true).open(&self.log);
         let log = open().map_err(Error::at("open", &self.log))?;
         let errors = log.try_clone().map_err(Error::at("open", &self.log))?;
-        let mut command = Command::new(&self.binary);
-        command.arg("server").arg("-c").arg(&self.config).arg("--exit-with-parent");
+        let (first, rest) = self.program.split_first().expect("a binary at least");
+        let mut command = Command::new(first);
+        command.args(rest).arg("server").arg("-c").arg(&self.config).arg("--exit-with-parent");
         // The caller's variables are about the caller; only what makes brokers talk more is theirs.
         let ours = |name: &str| name.starts_with("TIDELOG_") && !name.starts_with("TIDELOG_LOG");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
@@ -122,7 +142,7 @@ impl Broker {
         command.envs(&self.variables);
         // A group of its own: Ctrl-C on the terminal is for the parent, who stops the brokers.
         command.stdin(Stdio::piped()).stdout(log).stderr(errors).process_group(0);
-        self.process = Some(command.spawn().map_err(Error::at("run", &self.binary))?);
+        self.process = Some(command.spawn().map_err(Error::at("run", Path::new(first)))?);
         Ok(())
     }
 
@@ -134,7 +154,7 @@ impl Broker {
         let deadline = Instant::now() + within;
         loop {
             self.still_running()?;
-            let answer = http_get(self.ports.http, "/readyz", HTTP_WAIT).await;
+            let answer = http_get(self.ports.http_address(), "/readyz", HTTP_WAIT).await;
             if matches!(answer, Ok((200, _))) {
                 return Ok(());
             }
@@ -301,7 +321,7 @@ impl Broker {
     /// Asks it for its metrics, over all its lives.
     #[must_use]
     pub fn scraper(&self) -> Scraper {
-        Scraper { broker: self.id, port: self.ports.http }
+        Scraper { broker: self.id, http: self.ports.http_address() }
     }
 
     pub(super) fn send_kill(&mut self) -> Result<(), Error> {
@@ -363,10 +383,6 @@ struct Node<'a> {
 struct Listener {
     bind: String,
     advertised: String,
-}
-
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
 }
 
 fn tail(log: &Path) -> io::Result<String> {

@@ -130,8 +130,8 @@ fn welcome(cluster: &LocalCluster, dir: &Path) -> String {
     for broker in cluster.brokers() {
         let (id, ports) = (broker.id(), broker.ports());
         let pid = broker.pid().unwrap_or_default();
-        let (client, http) = (ports.client_address(), ports.http);
-        writeln!(text, "  broker {id}  clients {client}  http 127.0.0.1:{http}  pid {pid}")
+        let (client, http) = (ports.client_address(), ports.http_address());
+        writeln!(text, "  broker {id}  clients {client}  http {http}  pid {pid}")
             .expect("a string takes every line");
     }
     // Commands find a cluster on the default ports by themselves.

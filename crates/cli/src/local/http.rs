@@ -1,7 +1,7 @@
 //! Just enough HTTP to ask a broker on this machine how it is.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,22 +10,22 @@ use tokio::net::TcpStream;
 /// Longest answer that is read; metrics of a small cluster stay far below.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// GETs `path` from `port` of 127.0.0.1: the status and the body.
+/// GETs `path` from whoever listens at `at`: the status and the body.
 ///
 /// HTTP/1.0, so that the body ends with the connection and is never chunked.
 ///
 /// # Errors
 /// Nobody listens, no whole answer within `within`, or it is not HTTP.
-pub async fn http_get(port: u16, path: &str, within: Duration) -> io::Result<(u16, String)> {
-    let answer = tokio::time::timeout(within, exchange(port, path));
+pub async fn http_get(at: SocketAddr, path: &str, within: Duration) -> io::Result<(u16, String)> {
+    let answer = tokio::time::timeout(within, exchange(at, path));
     let answer = answer.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let answer = String::from_utf8_lossy(&answer);
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
-async fn exchange(port: u16, path: &str) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+async fn exchange(at: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(at).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;

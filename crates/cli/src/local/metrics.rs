@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Error, http_get};
@@ -12,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub struct Scraper {
     pub(super) broker: u32,
-    pub(super) port: u16,
+    pub(super) http: SocketAddr,
 }
 
 impl Scraper {
@@ -22,7 +23,7 @@ impl Scraper {
     /// It does not answer, or not with metrics.
     pub async fn metrics(&self) -> Result<BTreeMap<String, f64>, Error> {
         let failed = |source| Error::Metrics { broker: self.broker, source };
-        let (status, text) = http_get(self.port, "/metrics", WITHIN).await.map_err(failed)?;
+        let (status, text) = http_get(self.http, "/metrics", WITHIN).await.map_err(failed)?;
         if status != 200 {
             return Err(failed(io::Error::other(format!("HTTP status {status}"))));
         }

@@ -14,6 +14,8 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub struct Setup {
     pub binary: PathBuf,
     /// Holds everything of the cluster: `node<id>.toml`, `node<id>.log`, `node<id>/`.
     pub dir: PathBuf,
+    /// Words before the binary, by which each broker is started; the first are broker 1's.
+    pub launchers: Vec<Vec<OsString>>,
     /// The ports of each broker; the first has id 1.
     pub ports: Vec<BrokerPorts>,
     /// Configuration keys beside the identity and the listeners, as in a node's file.
@@ -49,9 +53,20 @@ impl Setup {
         let free = free_ports(3 * nodes as usize)?;
         let ports = free
             .chunks_exact(3)
-            .map(|p| BrokerPorts { client: p[0], internal: p[1], http: p[2] })
+            .map(|p| BrokerPorts {
+                host: Ipv4Addr::LOCALHOST,
+                client: p[0],
+                internal: p[1],
+                http: p[2],
+            })
             .collect();
-        Ok(Self { binary, dir: dir.to_owned(), ports, settings: toml::Table::new() })
+        Ok(Self {
+            binary,
+            dir: dir.to_owned(),
+            launchers: Vec::new(),
+            ports,
+            settings: toml::Table::new(),
+        })
     }
 }
 

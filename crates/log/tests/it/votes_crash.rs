@@ -119,5 +119,5 @@ fn no_vote_is_forgotten_or_invented_at_any_crash() {
             }
         }
     }
-    println!("crash states of the votes: {}", states.len());
+    println!("figure crash states: {}", states.len());
 }

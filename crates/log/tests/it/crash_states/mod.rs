@@ -107,6 +107,7 @@ fn every_crash_state_recovers() {
         "crash states: {} distinct, {} checks, {} kills, over {} operations",
         found.states, found.checks, found.kills, found.operations
     );
+    println!("figure crash states: {}", found.states);
     assert_eq!(found.violation, None);
     assert!(found.states >= 10_000, "only {} distinct states", found.states);
 }
@@ -151,5 +152,5 @@ fn random_lives_recover_from_every_crash() {
         states += found.states;
         assert_eq!(found.violation, None, "replay with TIDELOG_SEED={seed}");
     }
-    println!("crash states of {count} random lives: {states}");
+    println!("{count} random lives\nfigure crash states: {states}");
 }
