@@ -140,6 +140,7 @@ fn files_of_topic(data: &Path) -> Vec<(PathBuf, u64)> {
 /// Of each partition the files that nothing is written to any more, with their lengths. What lies in
 /// them is behind the durable mark, or followed by entries that prove that it was whole once: so it
 /// counts as damage, and never as a copy that was not written.
+#[cfg(tidelog_faults)]
 pub(crate) fn settled_files(data: &Path) -> Vec<(PathBuf, u64)> {
     let mut settled = Vec::new();
     for mut files in replicas(data) {

@@ -245,6 +245,9 @@ impl Envelope {
         let Some(kind) = Kind::from_number(kind_number) else {
             return Err(Flaw::NewerKind(kind_number));
         };
+        if !is_in_range(position.index, base_offset, offsets_taken) {
+            return Err(Flaw::Bad("index or offset beyond all there can be"));
+        }
         let header = Header {
             position,
             kind,
@@ -284,6 +287,12 @@ impl Envelope {
         }
         Ok(out)
     }
+}
+
+/// Whether what comes behind an entry still has an index and an offset.
+fn is_in_range(index: LogIndex, base_offset: Offset, offsets_taken: u32) -> bool {
+    let next_offset = base_offset.0.checked_add(u64::from(offsets_taken));
+    index.0 < u64::MAX && next_offset.is_some_and(|next| next <= i64::MAX as u64)
 }
 
 /// Checks that a part is one whole batch, as far as its head tells.

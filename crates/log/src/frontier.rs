@@ -108,7 +108,8 @@ impl Frontier {
         out
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Self {
+    /// `None` when no log can have it.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let has_last = reader.u8() == 1;
         reader.array::<3>();
         let chain = reader.u32();
@@ -118,14 +119,15 @@ impl Frontier {
         let ordinal_next = reader.u64();
         let append_time = Timestamp(reader.i64());
         reader.array::<8>();
-        Self {
+        let in_range = last.index.0 < u64::MAX && next_offset.0 <= i64::MAX as u64;
+        in_range.then_some(Self {
             last: has_last.then_some(last),
             next_offset,
             ordinal_term,
             ordinal_next,
             append_time,
             chain,
-        }
+        })
     }
 }
 

@@ -86,6 +86,7 @@ impl StartPoint {
         if reader.overrun() {
             return Err(MalformedStart::Damaged("too short"));
         }
+        let frontier = frontier.ok_or(MalformedStart::Damaged("beyond all there can be"))?;
         if frontier.next_index() != index {
             return Err(MalformedStart::Damaged("frontier does not end at its index"));
         }

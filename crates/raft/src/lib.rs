@@ -26,6 +26,8 @@ mod leadership;
 mod link;
 mod membership;
 mod metadata;
+#[cfg(test)]
+mod mutated;
 mod node;
 mod partition;
 mod peers;

@@ -110,4 +110,23 @@ mod tests {
             assert_eq!(decode(&bytes[..cut]), Err(Malformed), "cut at {cut}");
         }
     }
+
+    #[test]
+    fn mutated_membership_is_refused_or_says_the_same_once_more() {
+        let voters =
+            |list: &[u32]| list.iter().map(|b| NodeId::new(*b, 1)).collect::<BTreeSet<_>>();
+        let joint = vec![voters(&[1, 2, 3]), voters(&[2, 3, 4])];
+        let members = Members::new_with_defaults(joint, voters(&[9]));
+        let sample = encode(&members);
+        let mut taken = 0;
+        crate::mutated::each(&sample, |bytes| {
+            let mut rest = bytes;
+            if let Ok(stored) = decode_stored(&mut rest) {
+                let again = encode_stored(&stored);
+                assert_eq!(decode_stored(&mut &again[..]), Ok(stored));
+                taken += 1;
+            }
+        });
+        assert!(taken > 0, "some mutations leave a membership");
+    }
 }

@@ -35,10 +35,14 @@ const DEATHS_OF_FORMATION: u32 = 12;
 /// One in so many deaths takes all other brokers with it.
 const ALL_AT_ONCE: u32 = 5;
 
-/// How long a broker runs without coming to any of its failpoints, and how long one in five does: what
+/// How long a broker runs without coming to any of its failpoints, and how long when few are left: what
 /// is old is thrown away every 10 seconds.
 const WAIT: Duration = Duration::from_secs(4);
 const WAIT_LONG: Duration = Duration::from_secs(15);
+const FEW: usize = 25;
+
+/// One in so many brokers that end stays away for a while, and has then missed more than the others kept.
+const AWAY: u32 = 15;
 
 /// So many brokers in a row that come to none of theirs are a list of places where nothing comes by.
 const IN_VAIN_MAX: u32 = 300;
@@ -68,17 +72,20 @@ pub(super) struct Storm<'a> {
     lives: BTreeMap<u32, Life>,
     /// Lives since the last death at a failpoint.
     in_vain: u32,
+    /// Brokers that stay away, and until when.
+    away: BTreeMap<u32, Instant>,
 }
 
 impl<'a> Storm<'a> {
     pub(super) fn new(stage: &'a mut Stage, tally: &'a mut Tally) -> Self {
-        Self { stage, tally, lives: BTreeMap::new(), in_vain: 0 }
+        Self { stage, tally, lives: BTreeMap::new(), in_vain: 0, away: BTreeMap::new() }
     }
 
     /// Forms a cluster out of brokers that die meanwhile.
     pub(super) async fn of_formation(stage: &'a mut Stage, tally: &'a mut Tally) {
         let mut storm = Self::new(stage, tally);
-        let forms = |site: &Site| matches!(site.what, "identity" | "votes" | "directory");
+        let forms =
+            |site: &Site| matches!(site.what, "identity" | "votes" | "votes-copy" | "directory");
         storm.deaths(DEATHS_OF_FORMATION, &forms).await;
         storm.end_all();
         storm.start_calm().await;
@@ -129,6 +136,13 @@ impl<'a> Storm<'a> {
     }
 
     fn look_at(&mut self, id: u32, of: &impl Fn(&Site) -> bool) {
+        if let Some(until) = self.away.get(&id) {
+            if Instant::now() > *until {
+                self.away.remove(&id);
+                self.start(id, of);
+            }
+            return;
+        }
         let ended = self.stage.cluster.broker_mut(id).ended().unwrap();
         match ended {
             Some(status) => {
@@ -137,6 +151,9 @@ impl<'a> Storm<'a> {
                     self.end_all();
                     self.tally.all_at_once += 1;
                     (1..=BROKERS).filter(|other| *other != id).for_each(|id| self.start(id, of));
+                } else if self.away.is_empty() && self.stage.rng.random_ratio(1, AWAY) {
+                    self.away.insert(id, Instant::now() + WAIT_LONG);
+                    return;
                 }
                 self.start(id, of);
             }
@@ -150,6 +167,7 @@ impl<'a> Storm<'a> {
     }
 
     fn end_all(&mut self) {
+        self.away.clear();
         self.stage.cluster.kill_all().unwrap();
         let ids: Vec<u32> = self.lives.keys().copied().collect();
         ids.into_iter().for_each(|id| self.bury(id, None));
@@ -202,6 +220,7 @@ impl<'a> Storm<'a> {
         let rng = &mut self.stage.rng;
         let mut faults = Vec::new();
         let mut variables = BTreeMap::new();
+        let few = self.tally.count_due(of) < FEW;
         let plant = if rng.random_ratio(1, 10) {
             let disks: Vec<Site> = sites().filter(|site| is_of_disk(site) && of(site)).collect();
             let site = *disks.choose(rng).unwrap();
@@ -222,7 +241,7 @@ impl<'a> Storm<'a> {
             self.tally.slow += 1;
         }
         variables.insert(faults::VARIABLE.to_owned(), faults.join(","));
-        let wait = if rng.random_ratio(1, 5) { WAIT_LONG } else { WAIT };
+        let wait = if few { WAIT_LONG } else { WAIT };
         let broker = self.stage.cluster.broker_mut(id);
         let log_from = fs::metadata(broker.log()).map_or(0, |log| log.len());
         broker.set_variables(variables);

@@ -67,7 +67,12 @@ impl Tally {
 
     /// Whether one of these sites has not yet ended as many brokers as it should.
     pub(super) fn is_due(&self, of: &impl Fn(&Site) -> bool) -> bool {
-        self.sites.iter().any(|(site, count)| of(site) && count.kills < self.quota)
+        self.count_due(of) > 0
+    }
+
+    /// How many of these sites have not.
+    pub(super) fn count_due(&self, of: &impl Fn(&Site) -> bool) -> usize {
+        self.sites.iter().filter(|(site, count)| of(site) && count.kills < self.quota).count()
     }
 
     /// About half of the sites that have not yet ended as many brokers as they should. What is reached

@@ -44,7 +44,7 @@ async fn data_of_every_format_is_read() {
         let read = ask(&stage, &["consume", "orders", "--until", "end", "--json"], b"").stdout;
         assert_eq!(read.lines().count(), records + 1, "{read}");
         assert!(read.lines().last().unwrap().contains("one more"), "{read}");
-        ask(&stage, &["group", "seek", "readers", "--to", "start"], b"");
+        ask(&stage, &["group", "seek", "readers", "--to", "start", "--yes"], b"");
     }
 }
 
@@ -133,7 +133,7 @@ fn heads(data: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(head).collect()
 }
 
-/// Copies what cannot be made again from the rest.
+/// Copies a data directory.
 fn copy(from: &Path, to: &Path) {
     for path in files(from) {
         let target = to.join(path.strip_prefix(from).unwrap());
@@ -142,9 +142,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All files below a directory, but those of the map of metadata, which follows from the log.
+/// What a data directory holds beside logs that comes back by itself: the map of the metadata, which
+/// follows from its log, and the file by which a process keeps others out.
+const MADE_AGAIN: [&str; 3] = ["view", "view.aside", "lock"];
+
+/// All files below a directory that cannot be made again from the rest.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let kept = entries.filter(|path| !path.ends_with("sled"));
+    let kept = entries.filter(|path| !MADE_AGAIN.iter().any(|name| path.ends_with(name)));
     kept.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -145,7 +145,7 @@ mod tests {
     fn files_are_known_by_their_names() {
         for (name, target) in [
             ("votes.log", Target::Votes),
-            ("votes.tmp", Target::Votes),
+            ("votes.tmp", Target::VotesCopy),
             ("node.toml", Target::Identity),
             ("node.toml.tmp", Target::Identity),
             ("00000000000000000012.log", Target::Segment),

@@ -13,6 +13,8 @@ pub(super) enum Target {
     Start,
     /// Votes, commits and durable marks of all groups.
     Votes,
+    /// The file that takes the place of the votes.
+    VotesCopy,
     /// Who the broker is.
     Identity,
     /// A segment that is made whole.
@@ -23,11 +25,12 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Segment,
         Self::Index,
         Self::Start,
         Self::Votes,
+        Self::VotesCopy,
         Self::Identity,
         Self::Mend,
         Self::Aside,
@@ -41,6 +44,7 @@ impl Target {
             Self::Index => "index",
             Self::Start => "start",
             Self::Votes => "votes",
+            Self::VotesCopy => "votes-copy",
             Self::Identity => "identity",
             Self::Mend => "mend",
             Self::Aside => "aside",
@@ -52,6 +56,7 @@ impl Target {
     pub(super) fn of(path: &Path) -> Self {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match name.split_once('.') {
+            Some(("votes", "tmp")) => Self::VotesCopy,
             Some(("votes", _)) => Self::Votes,
             Some(("node", _)) => Self::Identity,
             Some((_, "log")) => Self::Segment,

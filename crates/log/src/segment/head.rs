@@ -74,6 +74,7 @@ impl Head {
         reader.u32();
         let generation = reader.u64();
         let frontier = Frontier::decode(&mut reader);
+        let frontier = frontier.ok_or(HeadError::Bad("segment head beyond all there can be"))?;
         Ok(Self { group, generation, frontier })
     }
 }

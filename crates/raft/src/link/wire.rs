@@ -185,3 +185,74 @@ pub(crate) fn append_answer_out(
         Err(StreamAppendError::HigherVote(vote)) => Body::HigherVote(vote_out(&vote)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn samples() -> Vec<v1::RaftRequest> {
+        use v1::raft_request::Body;
+        let vote = v1::RaftVote { term: 3, node: NodeId::new(2, 1).to_u64(), committed: true };
+        let at = v1::RaftLogId { term: 3, index: 17 };
+        let members = crate::config::Members::new_with_defaults(
+            vec![[NodeId::new(1, 1), NodeId::new(2, 1)].into()],
+            [NodeId::new(3, 1)],
+        );
+        let mut builder = batch::Builder::new();
+        let record = batch::NewRecord {
+            key: Some(b"key"),
+            value: Some(b"value"),
+            headers: &[],
+            timestamp: Timestamp(1),
+        };
+        builder.push(&record).unwrap();
+        let records = builder.finish(batch::Codec::None, None).unwrap();
+        let parts =
+            [vec![], vec![membership::encode(&members)], vec![records], vec![vec![1].into()]];
+        let entries = (0..).zip(parts).map(|(kind, parts)| v1::RaftEntry {
+            term: 3,
+            index: 18 + u64::from(kind),
+            kind,
+            chain: Some(7),
+            parts,
+            ..v1::RaftEntry::default()
+        });
+        let append = v1::AppendRequest {
+            vote: Some(vote),
+            prev: Some(at),
+            commit: Some(at),
+            entries: entries.collect(),
+        };
+        let asked = v1::VoteRequest { vote: Some(vote), last: Some(at), leadership_transfer: true };
+        [Body::Append(append), Body::Vote(asked)]
+            .map(|body| v1::RaftRequest { body: Some(body), ..v1::RaftRequest::default() })
+            .into()
+    }
+
+    #[test]
+    fn mutated_requests_are_taken_or_refused() {
+        use v1::raft_request::Body;
+        let (mut taken, mut refused) = (0, 0);
+        for sample in samples() {
+            crate::mutated::each(&sample.encode_to_vec(), |bytes| {
+                let Ok(request) = v1::RaftRequest::decode(bytes) else { return };
+                let came = match request.body {
+                    Some(Body::Append(append)) => append_in(append).map(|request| {
+                        let (message, _) = append_out(request);
+                        assert!(append_in(message).is_ok(), "what was taken is sent on");
+                    }),
+                    Some(Body::Vote(asked)) => vote_request_in(asked).map(|request| {
+                        let message = vote_request_out(&request);
+                        assert!(vote_request_in(message).is_ok(), "what was taken is sent on");
+                    }),
+                    _ => return,
+                };
+                taken += u32::from(came.is_ok());
+                refused += u32::from(came.is_err());
+            });
+        }
+        assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+    }
+}
