@@ -7,7 +7,6 @@ use rand::{Rng, SeedableRng};
 const EXECUTIONS: u32 = 20_000;
 
 /// Calls `look` with variants of `sample`: bits flipped, bytes and numbers replaced, cut, extended.
-#[expect(clippy::disallowed_methods, reason = "the long run is chosen from outside")]
 pub(crate) fn each(sample: &[u8], mut look: impl FnMut(&[u8])) {
     let executions = std::env::var("TIDELOG_FUZZ_EXECUTIONS");
     let executions = executions.map_or(EXECUTIONS, |count| count.parse().expect("a number"));

@@ -30,25 +30,22 @@ const HEAD_BYTES: u64 = 128;
 const DEATHS: u32 = 20;
 
 /// Deaths while a cluster forms.
-const DEATHS_OF_FORMATION: u32 = 12;
+const DEATHS_OF_FORMATION: u32 = 24;
 
 /// One in so many deaths takes all other brokers with it.
 const ALL_AT_ONCE: u32 = 5;
 
-/// How long a broker runs without coming to any of its failpoints, and how long when few are left: what
+/// How long a broker runs without coming to any of its failpoints, and how long one in four does: what
 /// is old is thrown away every 10 seconds.
 const WAIT: Duration = Duration::from_secs(4);
 const WAIT_LONG: Duration = Duration::from_secs(15);
-const FEW: usize = 25;
+const LONG: u32 = 4;
 
 /// One in so many brokers that end stays away for a while, and has then missed more than the others kept.
 const AWAY: u32 = 15;
 
 /// So many brokers in a row that come to none of theirs are a list of places where nothing comes by.
 const IN_VAIN_MAX: u32 = 300;
-
-/// How often a broker passes a failpoint at most, and one more.
-const PASSES: [u64; 8] = [1, 1, 1, 2, 3, 5, 10, 50];
 
 /// What is planted in a broker.
 enum Plant {
@@ -220,20 +217,23 @@ impl<'a> Storm<'a> {
         let rng = &mut self.stage.rng;
         let mut faults = Vec::new();
         let mut variables = BTreeMap::new();
-        let few = self.tally.count_due(of) < FEW;
+        // Those that are there go on, so that whoever comes back has missed something.
+        let missed = !self.away.is_empty();
         let plant = if rng.random_ratio(1, 10) {
             let disks: Vec<Site> = sites().filter(|site| is_of_disk(site) && of(site)).collect();
             let site = *disks.choose(rng).unwrap();
-            let passes = PASSES.choose(rng).unwrap();
+            let passes = self.tally.passes(rng, site);
             faults.push(format!("eio={}/{}:{passes}", site.what, site.step));
             Plant::Eio(site)
         } else {
-            let sites = self.tally.due(rng, of);
+            let sites = if missed { self.tally.seldom(of) } else { self.tally.due(rng, of) };
             let planted: Vec<String> = sites
                 .iter()
-                .map(|site| format!("{site}:{}", PASSES.choose(rng).unwrap()))
+                .map(|site| format!("{site}:{}", self.tally.passes(rng, *site)))
                 .collect();
-            variables.insert(failpoint::VARIABLE.to_owned(), planted.join(","));
+            if !planted.is_empty() {
+                variables.insert(failpoint::VARIABLE.to_owned(), planted.join(","));
+            }
             Plant::Kill(sites)
         };
         if rng.random_ratio(1, 8) {
@@ -241,7 +241,7 @@ impl<'a> Storm<'a> {
             self.tally.slow += 1;
         }
         variables.insert(faults::VARIABLE.to_owned(), faults.join(","));
-        let wait = if few { WAIT_LONG } else { WAIT };
+        let wait = if missed || rng.random_ratio(1, LONG) { WAIT_LONG } else { WAIT };
         let broker = self.stage.cluster.broker_mut(id);
         let log_from = fs::metadata(broker.log()).map_or(0, |log| log.len());
         broker.set_variables(variables);

@@ -5,11 +5,17 @@ use std::fmt;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use tidelog_types::failpoint::{Site, sites};
 
 /// How many sites beside those that are due are planted at a time.
 const OTHERS: usize = 5;
+
+/// A site that was waited for in vain so often is one that is seldom reached.
+const SELDOM: u32 = 10;
+
+/// How often a broker comes to a failpoint at most until it ends there.
+const PASSES: [u64; 8] = [1, 1, 1, 2, 3, 5, 10, 50];
 
 /// Counts over a whole run.
 pub(super) struct Tally {
@@ -90,6 +96,20 @@ impl Tally {
             due.extend(full.into_iter().take(OTHERS));
         }
         due
+    }
+
+    /// Of the sites that are due, those that were waited for in vain again and again.
+    pub(super) fn seldom(&self, of: &impl Fn(&Site) -> bool) -> Vec<Site> {
+        let due = self.sites.iter().filter(|(site, count)| of(site) && count.kills < self.quota);
+        due.filter(|(_, count)| count.missed >= SELDOM).map(|(site, _)| *site).collect()
+    }
+
+    /// How often a broker passes a site before it ends there: not at all, where that happens seldom.
+    pub(super) fn passes(&self, rng: &mut StdRng, site: Site) -> u64 {
+        match self.sites[&site].missed {
+            SELDOM.. => 1,
+            _ => *PASSES.choose(rng).expect("there are some"),
+        }
     }
 
     /// Whether every site has ended as many brokers as it should.

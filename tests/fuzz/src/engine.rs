@@ -23,7 +23,7 @@ pub struct Target {
     /// Decodes an input, checks what must hold of what came out, and says what it came to.
     pub run: fn(&[u8]) -> String,
     /// Puts right what only checksums and lengths are wrong with, so that decoders see the rest.
-    pub mend: Option<fn(&mut Vec<u8>)>,
+    pub mend: Option<fn(&mut [u8])>,
     /// What an input may make it allocate: so much in any case, and so much for each of its bytes.
     pub allocates: (usize, usize),
 }

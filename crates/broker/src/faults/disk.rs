@@ -113,7 +113,9 @@ impl File for FaultyFile {
             if let Some(site) = failpoint::due(self.target.name(), "write", Phase::Half) {
                 let bytes: Vec<u8> =
                     slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-                self.file.write_at(&[IoSlice::new(&bytes[..bytes.len() / 2])], position)?;
+                // An odd number of them, so that it never ends where a record does.
+                let half = (bytes.len() / 2) | 1;
+                self.file.write_at(&[IoSlice::new(&bytes[..half.min(bytes.len())])], position)?;
                 failpoint::die(site);
             }
             self.file.write_at(slices, position)

@@ -28,13 +28,9 @@ fn samples() -> Vec<Vec<u8>> {
 /// A batch with some records of every shape.
 pub(super) fn sample(codec: Codec, producer: Option<(ProducerId, ProducerEpoch, i32)>) -> Vec<u8> {
     let mut builder = Builder::new();
-    let parts: [(Option<&[u8]>, Option<&[u8]>); 4] = [
-        (Some(b"key"), Some(b"value value value")),
-        (None, Some(b"")),
-        (Some(b""), None),
-        (Some(b"k"), Some(&[b'v'; 200])),
-    ];
-    for (n, (key, value)) in (0..).zip(parts) {
+    let keys: [Option<&[u8]>; 4] = [Some(b"key"), None, Some(b""), Some(b"k")];
+    let values: [Option<&[u8]>; 4] = [Some(b"value value"), Some(b""), None, Some(&[b'v'; 200])];
+    for (n, (key, value)) in (0..).zip(keys.into_iter().zip(values)) {
         let headers: &[(&str, Option<&[u8]>)] = &[("kind", Some(b"order")), ("none", None)];
         let timestamp = Timestamp(1_700_000_000_000 + n);
         let record = NewRecord { key, value, headers, timestamp };
@@ -66,7 +62,7 @@ fn run(input: &[u8]) -> String {
 }
 
 /// Puts length and checksum right.
-pub(super) fn mend(input: &mut Vec<u8>) {
+pub(super) fn mend(input: &mut [u8]) {
     if input.len() < HEADER_BYTES {
         return;
     }

@@ -276,14 +276,14 @@ fn number(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
 }
 
-fn mend_start(bytes: &mut Vec<u8>) {
+fn mend_start(bytes: &mut [u8]) {
     if bytes.len() >= 16 {
         let crc = crc32c::crc32c(&bytes[16..]);
         seal(bytes, 12, crc);
     }
 }
 
-fn mend_index(bytes: &mut Vec<u8>) {
+fn mend_index(bytes: &mut [u8]) {
     if bytes.len() >= 48 {
         let crc = crc32c::crc32c(&bytes[48..]);
         seal(bytes, 44, crc);
@@ -292,7 +292,7 @@ fn mend_index(bytes: &mut Vec<u8>) {
     }
 }
 
-fn mend_votes(bytes: &mut Vec<u8>) {
+fn mend_votes(bytes: &mut [u8]) {
     const HEAD: usize = 64;
     const RECORD: usize = 88;
     if bytes.len() < HEAD {
@@ -308,7 +308,7 @@ fn mend_votes(bytes: &mut Vec<u8>) {
 }
 
 /// Makes a head and as many envelopes as there are hold: parts, chain and checksums.
-fn mend_segment(bytes: &mut Vec<u8>) {
+fn mend_segment(bytes: &mut [u8]) {
     const HEAD: usize = 128;
     const FIXED: usize = 80;
     if bytes.len() < HEAD {
