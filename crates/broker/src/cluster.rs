@@ -29,7 +29,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a lookup may take to make sure that a topic is unknown.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The cluster, seen from here.
 #[derive(Debug)]

@@ -6,12 +6,13 @@ use tidelog_proto::v1::{
     DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, DescribeTopicsResponse,
     DescribeTopicsResult, Error, ListTopicsRequest, ListTopicsResponse, TopicListing,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::describe::{complete_brokers, complete_topic};
 use super::{Api, at_most, size, view_failed};
 use crate::access::{Operation, Resource};
-use crate::cluster::unknown_topic;
+use crate::cluster::{CATCH_UP_TIMEOUT, unknown_topic};
 use crate::core::Phase;
 use crate::limits;
 
@@ -75,18 +76,29 @@ impl Api {
         at_most(request.topics.len(), limits::DESCRIBE_TOPICS_MAX, "topics")?;
         let cluster = self.core.cluster()?;
         let live = cluster.live_brokers();
-        let found = cluster.view.topics(request.topics.clone()).await;
-        let found = found.map_err(|err| view_failed(&err))?;
+        let found = || async {
+            let found = cluster.view.topics(request.topics.clone()).await;
+            found.map_err(|err| view_failed(&err))
+        };
+        let (mut topics, mut doubt) = (found().await?, None);
+        if topics.iter().any(Option::is_none) {
+            // Only who has all the news may say that a topic does not exist.
+            match cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await {
+                Ok(()) => topics = found().await?,
+                Err(error) => doubt = Some(error),
+            }
+        }
+        let missing = |name: &str| doubt.clone().unwrap_or_else(|| unknown_topic(name));
         let describe = |(name, found): (&String, Option<_>)| -> Result<_, Error> {
             self.allow(Operation::Describe, Resource::Topic(name))?;
-            let mut topic = found.ok_or_else(|| unknown_topic(name))?;
+            let mut topic = found.ok_or_else(|| missing(name))?;
             complete_topic(self, &cluster, &live, &mut topic);
             if !request.include_configs {
                 topic.configs.clear();
             }
             Ok(topic)
         };
-        let results = request.topics.iter().zip(found).map(|pair| {
+        let results = request.topics.iter().zip(topics).map(|pair| {
             let described = describe(pair).map_or_else(Described::Error, Described::Topic);
             DescribeTopicsResult { result: Some(described) }
         });

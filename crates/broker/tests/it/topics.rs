@@ -96,3 +96,48 @@ async fn topics_are_changed_and_seen_through_any_broker() {
     }
     cluster.stop_all().await;
 }
+
+/// A broker that has no news says so: that a topic does not exist is said only by one that knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_without_news_calls_no_topic_unknown() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.stop(3).await;
+    cluster.create_topic(1, "news", 1, 3).await;
+    cluster.stop(1).await;
+    cluster.stop(2).await;
+    cluster.start_broker(3).await;
+    let begun = std::time::Instant::now();
+    let error = loop {
+        match described(&cluster, "news").await {
+            Ok(result) => break refusal(result),
+            Err(status) => assert!(begun.elapsed() < PATIENCE, "{status}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(error.error_code(), Ok(ErrorCode::RequestTimedOut), "{error}");
+
+    cluster.start_broker(1).await;
+    cluster.ready().await;
+    let found = described(&cluster, "news").await.unwrap();
+    assert!(matches!(found, describe_topics_result::Result::Topic(_)), "{found:?}");
+    let error = refusal(described(&cluster, "olds").await.unwrap());
+    assert_eq!(error.error_code(), Ok(ErrorCode::UnknownTopicOrPartition), "{error}");
+    cluster.stop_all().await;
+}
+
+/// What broker 3 says about a topic.
+async fn described(
+    cluster: &Cluster,
+    topic: &str,
+) -> Result<describe_topics_result::Result, tonic::Status> {
+    let request = DescribeTopicsRequest { topics: vec![topic.to_owned()], include_configs: false };
+    let answer = cluster.metadata(3).await.describe_topics(request).await?;
+    Ok(answer.into_inner().results.remove(0).result.unwrap())
+}
+
+fn refusal(result: describe_topics_result::Result) -> tidelog_proto::v1::Error {
+    match result {
+        describe_topics_result::Result::Error(error) => error,
+        found @ describe_topics_result::Result::Topic(_) => panic!("{found:?}"),
+    }
+}

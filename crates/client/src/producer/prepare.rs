@@ -130,7 +130,7 @@ async fn find_leader(
                     return Err(Error::UnknownTopic { topic: partition.topic.clone() });
                 }
             }
-            // A broker that has just started may not know of any topic yet.
+            // The topic may be about to be made again.
             Err(error @ Error::UnknownTopic { .. }) => {
                 unknown_for += 1;
                 if unknown_for > UNKNOWN_TOPIC_MAX {

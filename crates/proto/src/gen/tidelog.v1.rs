@@ -4219,7 +4219,8 @@ pub mod describe_topics_result {
         /// The topic.
         #[prost(message, tag = "1")]
         Topic(super::TopicDescription),
-        /// Why there is none.
+        /// Why there is none: UNKNOWN_TOPIC_OR_PARTITION only from a broker that made sure, and
+        /// REQUEST_TIMED_OUT from one that could not, to be asked of another or again.
         #[prost(message, tag = "2")]
         Error(super::Error),
     }
