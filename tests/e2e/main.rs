@@ -40,4 +40,6 @@ mod pauses;
 mod rebalances;
 mod rot;
 mod stage;
+mod stops;
+mod trims;
 mod witness;

@@ -449,6 +449,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
     let raft = &config.raft;
     NodeConfig {
         tail_cache_bytes: config.storage.tail_cache.bytes(),
+        clean_every: config.storage.clean_every.0,
         scrubbing: Scrubbing {
             every: config.storage.scrub_every.0,
             rate_max: config.storage.scrub_rate_max.0,

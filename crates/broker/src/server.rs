@@ -90,7 +90,8 @@ pub(crate) fn internal_router(core: &Arc<Core>, raft: SwitchingRaft) -> Router {
         .max_concurrent_streams(limits::INTERNAL_STREAMS_PER_CONNECTION_MAX)
         .add_service(raft)
         .add_service(limited!(LogServiceServer::from_arc(Arc::clone(&api))))
-        .add_service(limited!(GroupServiceServer::from_arc(api)))
+        .add_service(limited!(GroupServiceServer::from_arc(Arc::clone(&api))))
+        .add_service(limited!(AdminServiceServer::from_arc(api)))
         .add_service(ControllerServer(Arc::clone(core)))
 }
 

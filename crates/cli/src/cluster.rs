@@ -1,6 +1,7 @@
 //! `tidelog cluster`: looks at the cluster and its brokers.
 
 mod brokers;
+mod can_stop;
 mod health;
 mod info;
 mod log_level;
@@ -20,6 +21,8 @@ pub(crate) enum ClusterCommand {
     Info,
     /// Tell whether anything is wrong; exit with 10 if so
     Health(health::HealthArgs),
+    /// Tell whether a broker may be stopped without harm; exit with 10 if it is needed
+    CanStop(can_stop::CanStopArgs),
     /// List the brokers
     Brokers,
     /// Change what brokers log while they run
@@ -32,6 +35,7 @@ pub(crate) fn run(globals: &Globals, command: ClusterCommand) -> Result<ExitCode
         match command {
             ClusterCommand::Info => info::run(globals).await,
             ClusterCommand::Health(args) => health::run(globals, &args).await,
+            ClusterCommand::CanStop(args) => can_stop::run(globals, &args).await,
             ClusterCommand::Brokers => brokers::run(globals).await,
             ClusterCommand::LogLevel(args) => log_level::run(globals, &args).await,
         }

@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod describe;
 mod load;
+mod trim;
 mod view;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ pub(crate) fn run(globals: &Globals, command: TopicCommand) -> Result<ExitCode, 
             TopicCommand::List => describe::list(globals).await,
             TopicCommand::Describe(args) => describe::run(globals, &args).await,
             TopicCommand::Delete(args) => delete::run(globals, &args).await,
+            TopicCommand::Trim(args) => trim::run(globals, &args).await,
             TopicCommand::Config(args) => config::run(globals, &args).await,
         }
     })

@@ -60,6 +60,8 @@ pub struct NodeConfig {
     /// Silence after which a broker counts as dead. Smaller: a busy machine loses leaders. Larger:
     /// a frozen broker is missed longer.
     pub probe_missed: Duration,
+    /// How often segments are checked for what nobody needs any more. Larger: retention is coarser.
+    pub clean_every: Duration,
     /// How the logs are read again to find damage.
     pub scrubbing: Scrubbing,
 }
@@ -79,6 +81,7 @@ impl NodeConfig {
             election_max: Duration::from_millis(1500),
             probe: Duration::from_millis(100),
             probe_missed: Duration::from_millis(1000),
+            clean_every: Duration::from_secs(10),
             scrubbing: Scrubbing::default(),
         }
     }

@@ -13,7 +13,7 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::vote::RaftVote;
-use openraft::{Raft, RaftMetrics, ReadPolicy};
+use openraft::{Instant as _, Raft, RaftMetrics, ReadPolicy};
 use tidelog_log::{Log, StartPoint};
 use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ pub struct RaftStatus {
     pub learners: Vec<NodeId>,
     /// On the leader: how far each member's log is known to match.
     pub matched: BTreeMap<NodeId, Option<LogIndex>>,
+    /// On the leader: how long ago each other member answered last; without those that never did.
+    pub silent: BTreeMap<NodeId, Duration>,
     /// Why the engine has stopped, if it has.
     pub stopped: Option<String>,
 }
@@ -132,6 +134,8 @@ impl<M: Machine> Replica<M> {
         let at = |id: &Option<crate::config::LogId>| id.as_ref().map(position);
         let members = metrics.membership_config.membership().clone();
         let matched = metrics.replication.iter().flatten();
+        let heard = metrics.heartbeat.iter().flatten();
+        let silent = heard.filter_map(|(node, at)| at.map(|at| (*node, at.elapsed())));
         RaftStatus {
             leadership: *self.leadership.borrow(),
             last: self.log.frontier().last,
@@ -141,6 +145,7 @@ impl<M: Machine> Replica<M> {
             voters: members.voter_ids().collect(),
             learners: members.learner_ids().collect(),
             matched: matched.map(|(node, id)| (*node, at(id).map(|at| at.index))).collect(),
+            silent: silent.collect(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }

@@ -52,7 +52,11 @@ async fn brokers_that_die_at_any_step_lose_nothing() {
 /// Forms a cluster, ends its brokers until there were `deaths` in all or every site had its share, and
 /// audits it.
 async fn one_cluster(tally: &mut Tally, deaths: u32) {
-    let mut stage = Stage::new().await;
+    let clean = toml::toml! {
+        [storage]
+        clean_every = "300ms"
+    };
+    let mut stage = Stage::with(3, |setup| setup.settings = clean).await;
     Storm::of_formation(&mut stage, tally).await;
     let client = stage.client().await;
     let topic = NewTopic::new(TOPIC.parse().unwrap()).partitions(PARTITIONS);

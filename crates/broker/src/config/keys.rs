@@ -133,6 +133,8 @@ keys! {
     "Threads that read what is not in memory. Too few: consumers that lag wait for each other."
     "storage.tail_cache": ByteSize = storage.tail_cache in "1MiB" to "64GiB";
     "Recent entries kept in memory, over all partitions. Too small: consumers and followers read the disk. Too large: memory."
+    "storage.clean_every": Span = storage.clean_every in "100ms" to "1h";
+    "Pause between two looks for segments that retention or trimming has given up. Too short: CPU. Too long: disks hold what nobody needs."
     "storage.scrub_every": Span = storage.scrub_every in "1s" to "365d";
     "Within this time every byte is read again to find what has rotted. Too short: disk reads. Too long: rot in one copy may meet rot in another."
     "storage.scrub_rate_max": ByteSize = storage.scrub_rate_max in "0B" to "10GiB";

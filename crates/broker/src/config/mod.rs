@@ -110,6 +110,8 @@ pub struct StorageConfig {
     pub read_threads: u32,
     /// Recent entries kept in memory, over all partitions.
     pub tail_cache: ByteSize,
+    /// How often old segments are looked for.
+    pub clean_every: Span,
     /// Within this time every byte is read again.
     pub scrub_every: Span,
     /// Bytes per second that are read for it at most.
@@ -169,6 +171,7 @@ impl Default for Config {
                 flush_threads: 8,
                 read_threads: 4,
                 tail_cache: ByteSize::mib(64),
+                clean_every: Span::ms(10_000),
                 scrub_every: Span::ms(7 * 24 * 60 * 60 * 1_000),
                 scrub_rate_max: ByteSize::mib(10),
             },

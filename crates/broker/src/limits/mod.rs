@@ -129,7 +129,7 @@ pub const ADMIN_TOPICS_MAX: usize = 100;
 /// Partitions of one `TransferLeader` or `DescribePartitionRaft`.
 pub const ADMIN_PARTITIONS_MAX: usize = 1_000;
 
-/// Partitions that `ClusterHealth` names of each kind.
+/// Partitions that `ClusterHealth` names of each kind, and `CanStop` of all.
 pub const HEALTH_NAMED_MAX: usize = 1_000;
 
 /// The longest log filter in bytes.

@@ -189,7 +189,7 @@ fn rows() -> Vec<Row> {
             "`INVALID_REQUEST`",
         ),
         row(
-            "partitions that `ClusterHealth` names of a kind",
+            "partitions that `ClusterHealth` names of a kind, and `CanStop`",
             HEALTH_NAMED_MAX.to_string(),
             "they are counted only",
         ),

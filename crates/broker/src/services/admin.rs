@@ -7,12 +7,13 @@ use tidelog_proto::v1::admin_service_server::AdminService;
 use tidelog_proto::v1::describe_partition_raft_result::Result as Inside;
 use tidelog_proto::v1::transfer_leader_result::Result as Moved;
 use tidelog_proto::v1::{
-    AlterConfigsRequest, AlterConfigsResponse, ClusterHealthRequest, ClusterHealthResponse,
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
-    Error, LeaderHint, PartitionRaft, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
-    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
-    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult,
+    AlterConfigsRequest, AlterConfigsResponse, CanStopRequest, CanStopResponse,
+    ClusterHealthRequest, ClusterHealthResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, DescribePartitionRaftRequest,
+    DescribePartitionRaftResponse, DescribePartitionRaftResult, Error, LeaderHint, PartitionRaft,
+    ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse, SetLogLevelRequest,
+    SetLogLevelResponse, TopicPartition, TransferLeaderItem, TransferLeaderRequest,
+    TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest, TrimPartitionsResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -83,6 +84,22 @@ impl AdminService for Api {
     ) -> Result<Response<ScrubPartitionResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.scrubbed(request.into_inner()).await?))
+    }
+
+    async fn trim_partitions(
+        &self,
+        request: Request<TrimPartitionsRequest>,
+    ) -> Result<Response<TrimPartitionsResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.partitions_trimmed(request.into_inner()).await?))
+    }
+
+    async fn can_stop(
+        &self,
+        request: Request<CanStopRequest>,
+    ) -> Result<Response<CanStopResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.can_stop_told(request.into_inner()).await?))
     }
 
     async fn set_log_level(

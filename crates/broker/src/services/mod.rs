@@ -17,6 +17,8 @@ mod produce;
 mod produce_lanes;
 mod raft;
 mod records;
+mod stop;
+mod trim;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 use tidelog_types::TopicName;
 
+use crate::position::To;
+
 /// Create, list, describe, configure and delete topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -14,6 +16,8 @@ pub(crate) enum TopicCommand {
     Describe(DescribeArgs),
     /// Delete topics and all their records
     Delete(DeleteArgs),
+    /// Delete the oldest records of a topic
+    Trim(TrimArgs),
     /// Show or change the configuration of a topic
     Config(ConfigArgs),
 }
@@ -55,6 +59,19 @@ pub(crate) struct DeleteArgs {
     /// Succeed when a topic does not exist
     #[arg(long)]
     pub(crate) if_exists: bool,
+}
+
+/// Arguments of `topic trim`.
+#[derive(Args, Debug)]
+pub(crate) struct TrimArgs {
+    /// Name of the topic
+    pub(crate) topic: TopicName,
+    /// The first record to keep: an offset, end, @TIME or @-1h
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) before: To,
+    /// Only these partitions, as 0,2; may be repeated
+    #[arg(short, long = "partition", value_name = "N", value_delimiter = ',')]
+    pub(crate) partitions: Vec<u32>,
 }
 
 /// Arguments of `topic config`.

@@ -7,7 +7,9 @@ mod calls;
 mod facts;
 mod group_facts;
 mod groups;
+mod stop;
 mod topics;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +32,8 @@ pub use group_facts::{
     GroupFacts, GroupLag, GroupPartition, GroupState, GroupSummary, HoldingFacts, MemberFacts,
     SeekTarget, Sought,
 };
+
+pub use stop::{CanStop, StopRisk};
 
 use crate::Error;
 use crate::cluster::{Backoff, Cluster};

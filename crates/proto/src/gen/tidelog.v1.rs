@@ -509,6 +509,96 @@ pub struct ReplicaRaft {
     #[prost(uint64, optional, tag = "6")]
     pub lag_entries: ::core::option::Option<u64>,
 }
+/// TrimPartitionsRequest names partitions and where they are to begin.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrimPartitionsRequest {
+    /// What to trim, at most 1,000.
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<TrimPartitionsItem>,
+    /// How long the broker may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "2")]
+    pub timeout_ms: u32,
+}
+/// TrimPartitionsItem trims one partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrimPartitionsItem {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Offset of the first record to keep. -1: the high watermark, so that none is kept.
+    #[prost(int64, tag = "3")]
+    pub before_offset: i64,
+}
+/// TrimPartitionsResponse answers each item, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrimPartitionsResponse {
+    /// One per item.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<TrimPartitionsResult>,
+}
+/// TrimPartitionsResult answers one item.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrimPartitionsResult {
+    /// What became of it.
+    #[prost(oneof = "trim_partitions_result::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<trim_partitions_result::Result>,
+}
+/// Nested message and enum types in `TrimPartitionsResult`.
+pub mod trim_partitions_result {
+    /// What became of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// The log start after it: at least what was asked for, since it never goes back.
+        #[prost(int64, tag = "1")]
+        LogStart(i64),
+        /// Why nothing was deleted; OFFSET_OUT_OF_RANGE above the high watermark.
+        #[prost(message, tag = "2")]
+        Error(super::Error),
+    }
+}
+/// CanStopRequest names a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CanStopRequest {
+    /// The broker that is to stop.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+}
+/// CanStopResponse tells what would be lost without the broker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CanStopResponse {
+    /// Whether it may stop: nothing would lose its majority.
+    #[prost(bool, tag = "1")]
+    pub can_stop: bool,
+    /// The whole, in one sentence.
+    #[prost(string, tag = "2")]
+    pub summary: ::prost::alloc::string::String,
+    /// What would lose its majority, or has none that answers; at most 1,000 are named.
+    #[prost(message, repeated, tag = "3")]
+    pub risks: ::prost::alloc::vec::Vec<StopRisk>,
+    /// Risks, all of them counted.
+    #[prost(uint32, tag = "4")]
+    pub risk_count: u32,
+    /// Groups that the answer is about, each 20 bytes: topic id and partition, big endian. Only between
+    /// brokers, which answer for the groups that they lead.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub led: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// StopRisk is a partition that a broker is needed for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopRisk {
+    /// Name of the topic; empty for the metadata of the cluster.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Why the broker is needed, in one line.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
 /// SetLogLevelRequest sets what is logged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLogLevelRequest {
@@ -851,6 +941,58 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "ScrubPartition"));
             self.inner.unary(req, path, codec).await
         }
+        /// TrimPartitions deletes the oldest records of partitions by raising their log start. Answered by each
+        /// partition's leader; others answer NOT_LEADER_OR_FOLLOWER with a hint.
+        pub async fn trim_partitions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TrimPartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TrimPartitionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/TrimPartitions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "TrimPartitions"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
+        /// of replicas that have everything. Replicas that are about to have it are waited for, up to 2 s.
+        pub async fn can_stop(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CanStopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CanStopResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/CanStop",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "CanStop"));
+            self.inner.unary(req, path, codec).await
+        }
         /// SetLogLevel changes what the asked broker logs, until it stops.
         pub async fn set_log_level(
             &mut self,
@@ -953,6 +1095,21 @@ pub mod admin_service_server {
             tonic::Response<super::ScrubPartitionResponse>,
             tonic::Status,
         >;
+        /// TrimPartitions deletes the oldest records of partitions by raising their log start. Answered by each
+        /// partition's leader; others answer NOT_LEADER_OR_FOLLOWER with a hint.
+        async fn trim_partitions(
+            &self,
+            request: tonic::Request<super::TrimPartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TrimPartitionsResponse>,
+            tonic::Status,
+        >;
+        /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
+        /// of replicas that have everything. Replicas that are about to have it are waited for, up to 2 s.
+        async fn can_stop(
+            &self,
+            request: tonic::Request<super::CanStopRequest>,
+        ) -> std::result::Result<tonic::Response<super::CanStopResponse>, tonic::Status>;
         /// SetLogLevel changes what the asked broker logs, until it stops.
         async fn set_log_level(
             &self,
@@ -1344,6 +1501,96 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ScrubPartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/TrimPartitions" => {
+                    #[allow(non_camel_case_types)]
+                    struct TrimPartitionsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::TrimPartitionsRequest>
+                    for TrimPartitionsSvc<T> {
+                        type Response = super::TrimPartitionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TrimPartitionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::trim_partitions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TrimPartitionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/CanStop" => {
+                    #[allow(non_camel_case_types)]
+                    struct CanStopSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::CanStopRequest>
+                    for CanStopSvc<T> {
+                        type Response = super::CanStopResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CanStopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::can_stop(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CanStopSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

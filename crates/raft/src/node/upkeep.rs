@@ -17,9 +17,6 @@ use crate::link::peer::PeerStatus;
 use crate::partition::View;
 use crate::store::machines::Progress;
 
-/// How often segments are checked for what nobody needs any more.
-const CLEAN_EVERY: Duration = Duration::from_secs(10);
-
 /// How long one group may take of a round of cleaning.
 const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -87,7 +84,7 @@ pub(super) async fn follow_returns(shared: Arc<Shared>) {
 
 pub(super) async fn clean(shared: Arc<Shared>) {
     loop {
-        sleep(CLEAN_EVERY).await;
+        sleep(shared.config.clean_every).await;
         clean_once(&shared).await;
     }
 }

@@ -162,6 +162,20 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn trim_partitions(
+        &self,
+        _: Request<v1::TrimPartitionsRequest>,
+    ) -> Result<Response<v1::TrimPartitionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn can_stop(
+        &self,
+        _: Request<v1::CanStopRequest>,
+    ) -> Result<Response<v1::CanStopResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn set_log_level(
         &self,
         _: Request<v1::SetLogLevelRequest>,
