@@ -33,6 +33,7 @@ mod hostile;
 mod kills;
 mod languages;
 mod log_level;
+mod more_partitions;
 mod network;
 mod overload;
 mod patience;

@@ -1,5 +1,6 @@
 //! `tidelog topic`: creates, lists, describes, configures and deletes topics.
 
+mod add_partitions;
 mod args;
 mod config;
 mod create;
@@ -27,6 +28,7 @@ pub(crate) fn run(globals: &Globals, command: TopicCommand) -> Result<ExitCode, 
             TopicCommand::List => describe::list(globals).await,
             TopicCommand::Describe(args) => describe::run(globals, &args).await,
             TopicCommand::Delete(args) => delete::run(globals, &args).await,
+            TopicCommand::AddPartitions(args) => add_partitions::run(globals, &args).await,
             TopicCommand::Trim(args) => trim::run(globals, &args).await,
             TopicCommand::Config(args) => config::run(globals, &args).await,
         }

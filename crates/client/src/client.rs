@@ -10,6 +10,9 @@ use crate::{
     ProducerBuilder, ReaderBuilder, RunnerBuilder,
 };
 
+/// A client that looked its topics up more often would do little else.
+const METADATA_AGE_MIN: Duration = Duration::from_millis(100);
+
 /// Connections to a cluster and what is known about it. Cheap to clone; all clones share both.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -115,13 +118,21 @@ impl ClientBuilder {
         self
     }
 
+    /// How old what a producer knows of a topic may become before it looks for new partitions. Default
+    /// 60 s, at least 100 ms. Too small asks brokers for nothing; too large leaves new partitions empty.
+    pub fn metadata_age(mut self, age: Duration) -> Self {
+        self.config.metadata_age = age.max(METADATA_AGE_MIN);
+        self
+    }
+
     /// Where sockets, times and random numbers come from. Default: the real world.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
         self
     }
 
-    /// Sets by Kafka's name: `client.id`, `request.timeout.ms`, `socket.connection.setup.timeout.ms`.
+    /// Sets by Kafka's name: `client.id`, `metadata.max.age.ms`, `request.timeout.ms`,
+    /// `socket.connection.setup.timeout.ms`.
     /// What is wrong with it is told by [`ClientBuilder::connect`].
     pub fn set(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.try_set(key, value) {
@@ -133,6 +144,9 @@ impl ClientBuilder {
     fn try_set(&mut self, key: &str, value: &str) -> Result<(), Error> {
         match key {
             "client.id" => self.config.client_id = value.to_owned(),
+            "metadata.max.age.ms" => {
+                self.config.metadata_age = millis(key, value)?.max(METADATA_AGE_MIN);
+            }
             "request.timeout.ms" => self.config.request_timeout = millis(key, value)?,
             "socket.connection.setup.timeout.ms" => {
                 self.config.connect_timeout = millis(key, value)?;

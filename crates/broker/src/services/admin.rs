@@ -8,12 +8,13 @@ use tidelog_proto::v1::describe_partition_raft_result::Result as Inside;
 use tidelog_proto::v1::transfer_leader_result::Result as Moved;
 use tidelog_proto::v1::{
     AlterConfigsRequest, AlterConfigsResponse, CanStopRequest, CanStopResponse,
-    ClusterHealthRequest, ClusterHealthResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, DescribePartitionRaftRequest,
-    DescribePartitionRaftResponse, DescribePartitionRaftResult, Error, LeaderHint, PartitionRaft,
-    ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse, SetLogLevelRequest,
-    SetLogLevelResponse, TopicPartition, TransferLeaderItem, TransferLeaderRequest,
-    TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest, TrimPartitionsResponse,
+    ClusterHealthRequest, ClusterHealthResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
+    Error, LeaderHint, PartitionRaft, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
+    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
+    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest,
+    TrimPartitionsResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -36,6 +37,14 @@ impl AdminService for Api {
     ) -> Result<Response<CreateTopicsResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.topics_created(request.into_inner()).await?))
+    }
+
+    async fn create_partitions(
+        &self,
+        request: Request<CreatePartitionsRequest>,
+    ) -> Result<Response<CreatePartitionsResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.partitions_created(request.into_inner()).await?))
     }
 
     async fn delete_topics(

@@ -3,11 +3,12 @@
 use tidelog_proto::v1::create_topics_result::Result as Created;
 use tidelog_proto::v1::{
     AlterConfigsRequest, AlterConfigsResponse, AlterConfigsResult, ConfigValue,
-    CreateTopicsRequest, CreateTopicsResponse, CreateTopicsResult, CreatedTopic,
-    DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicsResult, Error, NewTopic, TopicConfigs,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsResult, CreateTopicsRequest,
+    CreateTopicsResponse, CreateTopicsResult, CreatedTopic, DeleteTopicsRequest,
+    DeleteTopicsResponse, DeleteTopicsResult, Error, NewPartitions, NewTopic, TopicConfigs,
 };
 use tidelog_state::metadata::{Command, ConfigChange, ConfigScope, Machine, Outcome};
-use tidelog_types::{ErrorCode, LogPosition, TopicId, failpoint};
+use tidelog_types::{BrokerId, ErrorCode, LogPosition, TopicId, failpoint};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -60,9 +61,6 @@ impl Api {
             Some(value) => Ok((config.name, value)),
             None => Err(invalid(format!("config {} of a new topic has no value", config.name))),
         };
-        let live = cluster.live_brokers();
-        let machine = cluster.machine();
-        let brokers = machine.brokers().map(|broker| broker.id);
         Ok(Command::CreateTopic {
             topic: TopicId(self.core.env.random_uuid()),
             name: new.name,
@@ -70,7 +68,7 @@ impl Api {
             replication_factor: (new.replication_factor > 0).then_some(new.replication_factor),
             configs: new.configs.into_iter().map(config).collect::<Result<_, _>>()?,
             rotation: (self.core.env.node.entropy)() as u32,
-            unreachable: brokers.filter(|id| !live.contains(id)).collect(),
+            unreachable: unreachable(cluster),
         })
     }
 
@@ -81,6 +79,44 @@ impl Api {
         let next = LogPosition { term: at.term, index: at.index.next() };
         let applied = copy.apply(next, command, self.core.env.node.clock.now());
         applied.reply.map_err(|refusal| Error::new(refusal.code, refusal.message))
+    }
+
+    pub(super) async fn partitions_created(
+        &self,
+        request: CreatePartitionsRequest,
+    ) -> Result<CreatePartitionsResponse, Error> {
+        at_most(request.topics.len(), limits::ADMIN_TOPICS_MAX, "topics")?;
+        let deadline = admin_deadline(request.timeout_ms)?;
+        let cluster = self.core.cluster()?;
+        let mut results = Vec::with_capacity(request.topics.len());
+        for new in &request.topics {
+            let added = self.partitions_added(&cluster, new, request.validate_only, deadline);
+            results.push(CreatePartitionsResult { error: added.await.err() });
+        }
+        Ok(CreatePartitionsResponse { results })
+    }
+
+    async fn partitions_added(
+        &self,
+        cluster: &Cluster,
+        new: &NewPartitions,
+        validate_only: bool,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        self.allow(Operation::Alter, Resource::Topic(&new.topic))?;
+        let topic = cluster.find_fresh(&new.topic, 0, "").await?.topic;
+        let command = Command::AddPartitions {
+            topic,
+            partitions: new.partitions,
+            rotation: (self.core.env.node.entropy)() as u32,
+            unreachable: unreachable(cluster),
+        };
+        if validate_only {
+            return self.rehearse(&cluster.machine(), &command).map(|_| ());
+        }
+        cluster.propose(&command, deadline).await?;
+        info!(topic = new.topic, partitions = new.partitions, "added partitions to a topic");
+        Ok(())
     }
 
     pub(super) async fn topics_deleted(
@@ -145,6 +181,14 @@ impl Api {
         info!(topic = wanted.topic, "changed configs of a topic");
         Ok(())
     }
+}
+
+/// Brokers that this one does not hear from: none of them should begin a group.
+fn unreachable(cluster: &Cluster) -> Vec<BrokerId> {
+    let live = cluster.live_brokers();
+    let machine = cluster.machine();
+    let brokers = machine.brokers().map(|broker| broker.id);
+    brokers.filter(|id| !live.contains(id)).collect()
 }
 
 fn created(outcome: Outcome) -> Result<CreatedTopic, Error> {

@@ -16,6 +16,8 @@ pub(crate) enum TopicCommand {
     Describe(DescribeArgs),
     /// Delete topics and all their records
     Delete(DeleteArgs),
+    /// Give a topic more partitions
+    AddPartitions(AddPartitionsArgs),
     /// Delete the oldest records of a topic
     Trim(TrimArgs),
     /// Show or change the configuration of a topic
@@ -59,6 +61,16 @@ pub(crate) struct DeleteArgs {
     /// Succeed when a topic does not exist
     #[arg(long)]
     pub(crate) if_exists: bool,
+}
+
+/// Arguments of `topic add-partitions`.
+#[derive(Args, Debug)]
+pub(crate) struct AddPartitionsArgs {
+    /// Name of the topic
+    pub(crate) topic: TopicName,
+    /// How many partitions it is to have, with those that it has
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) total: u32,
 }
 
 /// Arguments of `topic trim`.

@@ -93,6 +93,29 @@ impl Admin {
         Ok(created)
     }
 
+    /// Gives `topic` more partitions, so that it has `partitions` of them. Records of a key may go to
+    /// another partition from then on. Producers notice within [`ClientBuilder::metadata_age`].
+    ///
+    /// [`ClientBuilder::metadata_age`]: crate::ClientBuilder::metadata_age
+    ///
+    /// # Errors
+    /// When the topic does not exist or has more already, or no broker could take the call.
+    pub async fn create_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), Error> {
+        let wanted = v1::NewPartitions { topic: topic.to_string(), partitions };
+        let call = |channel, _: &[usize], timeout_ms| {
+            let topics = vec![wanted.clone()];
+            let request = v1::CreatePartitionsRequest { topics, validate_only: false, timeout_ms };
+            let call = async move {
+                let answer = admin(channel).create_partitions(request).await?;
+                Ok(answer.map(|a| a.results.into_iter().map(|result| result.error).collect()))
+            };
+            call.boxed()
+        };
+        let mut results = self.at_controller(1, call, |error, _| done(error)).await?;
+        results.pop().unwrap_or_else(|| Err(Error::protocol(ANY, "no result for the topic")))?;
+        self.cluster.refresh(topic, None).await
+    }
+
     /// Deletes topics with all their records. When the answer to a try was lost, and a topic does not
     /// exist at the next, it counts as deleted.
     ///

@@ -40,6 +40,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) cluster_id: Option<String>,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) metadata_age: Duration,
 }
 
 impl ClusterConfig {
@@ -50,6 +51,7 @@ impl ClusterConfig {
             cluster_id: None,
             connect_timeout: Duration::from_secs(4),
             request_timeout: Duration::from_secs(15),
+            metadata_age: Duration::from_secs(60),
         }
     }
 }
@@ -115,6 +117,11 @@ impl Cluster {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.config.request_timeout
+    }
+
+    /// How old what is known of a topic may become before it is looked up again.
+    pub(crate) fn metadata_age(&self) -> Duration {
+        self.config.metadata_age
     }
 
     /// Learns of the cluster from whichever broker answers first.

@@ -28,7 +28,8 @@ use std::time::Duration;
 use tidelog_types::TopicName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
 
 pub use completion::Delivery;
 pub use config::{Compression, ProducerBuilder};
@@ -84,6 +85,7 @@ impl Producer {
     pub async fn enqueue(&self, record: Record) -> Result<Delivery, ProduceError> {
         let mut record = record;
         let mut permit = None;
+        let mut renewed = false;
         loop {
             let room = match permit.take() {
                 Some(room) => room,
@@ -94,6 +96,16 @@ impl Producer {
                 Err(Misfit::Refused(error)) => return Err(error),
                 Err(Misfit::UnknownTopic(name, back, room)) => {
                     self.core().learn(&name).await?;
+                    (record, permit) = (*back, Some(room));
+                }
+                Err(Misfit::UnknownPartition(error, ..)) if renewed => {
+                    return Err(ProduceError::new(error, false));
+                }
+                Err(Misfit::UnknownPartition(_, back, room)) => {
+                    if let Ok(name) = &back.topic {
+                        self.core().renew(name).await;
+                    }
+                    renewed = true;
                     (record, permit) = (*back, Some(room));
                 }
             }
@@ -112,6 +124,7 @@ impl Producer {
         self.core().append(record, room).map_err(|misfit| match misfit {
             Misfit::Refused(error) => error.into(),
             Misfit::UnknownTopic(_, record, _) => TryEnqueueError::NotReady(record),
+            Misfit::UnknownPartition(error, ..) => ProduceError::new(error, false).into(),
         })
     }
 
@@ -218,7 +231,7 @@ struct Core {
 
 impl Core {
     async fn start(cluster: Arc<Cluster>, config: Config) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self {
+        let core = Arc::new(Self {
             links: Links::new(),
             identity: new_identity(&cluster).await?,
             buffer: Arc::new(Semaphore::new(config.buffer_bytes)),
@@ -229,7 +242,42 @@ impl Core {
             closed: AtomicBool::new(false),
             cluster,
             config,
-        }))
+        });
+        locked(&core.tasks).spawn(Self::keep_up(Arc::clone(&core)));
+        Ok(core)
+    }
+
+    /// Looks for new partitions from time to time, until the producer stops.
+    async fn keep_up(self: Arc<Self>) {
+        loop {
+            sleep(self.cluster.metadata_age()).await;
+            for name in &self.topic_names() {
+                self.renew(name).await;
+            }
+        }
+    }
+
+    fn topic_names(&self) -> Vec<TopicName> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Looks a topic up again, and writes to the partitions that it has got meanwhile, too.
+    async fn renew(self: &Arc<Self>, name: &TopicName) {
+        if let Err(error) = self.cluster.refresh(name, None).await {
+            // What is known serves on; a topic that is gone shows when it is written to.
+            debug!(topic = %name, err = %error, "topic was not looked up again");
+            return;
+        }
+        let Some(facts) = self.cluster.metadata().topic(name) else { return };
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = topics.get_mut(name)
+            && topic.id() == facts.id
+            && topic.partitions() < facts.partitions
+            && !self.closed.load(Ordering::Acquire)
+        {
+            debug!(topic = %name, partitions = facts.partitions, "topic has more partitions");
+            *topic = Arc::new(topic.grown(self, &facts));
+        }
     }
 
     /// A number that no other request of this producer has, on any link: an answer that comes late, by

@@ -20,6 +20,8 @@ pub(super) enum Misfit {
     Refused(ProduceError),
     /// The topic must be looked up first.
     UnknownTopic(TopicName, Box<Record>, OwnedSemaphorePermit),
+    /// The record names a partition that the topic may have got by now.
+    UnknownPartition(Error, Box<Record>, OwnedSemaphorePermit),
 }
 
 impl Misfit {
@@ -32,6 +34,7 @@ impl Misfit {
 pub(super) struct Topic {
     id: String,
     name: TopicName,
+    identity: Identity,
     partitions: Vec<Arc<Partition>>,
     /// Where records without a key go for now.
     sticky: AtomicU32,
@@ -45,12 +48,26 @@ impl Topic {
         facts: &TopicFacts,
         identity: Identity,
     ) -> Self {
+        let topic = Self {
+            id: facts.id.clone(),
+            name: name.clone(),
+            identity,
+            partitions: Vec::new(),
+            sticky: AtomicU32::new(0),
+        };
+        topic.grown(core, facts)
+    }
+
+    /// The same topic with a task for each partition that it has got meanwhile.
+    pub(super) fn grown(&self, core: &Arc<Core>, facts: &TopicFacts) -> Self {
+        let (name, identity) = (&self.name, self.identity);
         let batch_bytes = core.config.batch_bytes;
         let batch_bytes = facts.batch_bytes_max.map_or(batch_bytes, |max| batch_bytes.min(max));
         let mut tasks = locked(&core.tasks);
         // Those of topics that are gone.
         while tasks.try_join_next().is_some() {}
-        let partitions = (0..facts.partitions).map(|partition| {
+        let present = self.partitions.len() as u32;
+        let new = (present..facts.partitions).map(|partition| {
             let id = PartitionId(partition);
             let accumulator = Accumulator::new(name.clone(), id, batch_bytes);
             let (accumulator, changed) = (Mutex::new(accumulator), Notify::new());
@@ -60,10 +77,11 @@ impl Topic {
             tasks.spawn(Task::new(core, name, facts.id.clone(), shared, identity).run());
             partition
         });
-        let partitions = partitions.collect::<Vec<_>>();
+        let partitions = self.partitions.iter().cloned().chain(new).collect();
         let topic = Self {
-            id: facts.id.clone(),
-            name: name.clone(),
+            id: self.id.clone(),
+            name: self.name.clone(),
+            identity,
             partitions,
             sticky: AtomicU32::new(0),
         };
@@ -73,6 +91,10 @@ impl Topic {
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(super) fn partitions(&self) -> u32 {
+        self.partitions.len() as u32
     }
 
     pub(super) fn append(
@@ -92,7 +114,8 @@ impl Topic {
         let Some(partition) = self.partitions.get(chosen as usize) else {
             let topic = self.name.clone();
             let partition = PartitionId(chosen);
-            return Err(Misfit::refused(Error::UnknownPartition { topic, partition, partitions }));
+            let error = Error::UnknownPartition { topic, partition, partitions };
+            return Err(Misfit::UnknownPartition(error, Box::new(record.clone()), room));
         };
         let clock = &core.cluster.environment().clock;
         let appended = locked(&partition.accumulator).append(record, || clock.now(), room);

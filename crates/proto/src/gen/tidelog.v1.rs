@@ -264,6 +264,43 @@ pub struct CreatedTopic {
     #[prost(uint32, tag = "3")]
     pub replication_factor: u32,
 }
+/// CreatePartitionsRequest names topics and how many partitions they are to have.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePartitionsRequest {
+    /// The topics, at most 100.
+    #[prost(message, repeated, tag = "1")]
+    pub topics: ::prost::alloc::vec::Vec<NewPartitions>,
+    /// Only check whether they could have them.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+    /// How long the broker may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "3")]
+    pub timeout_ms: u32,
+}
+/// NewPartitions gives one topic more partitions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewPartitions {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// How many it is to have, with those that it has.
+    #[prost(uint32, tag = "2")]
+    pub partitions: u32,
+}
+/// CreatePartitionsResponse answers each topic, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePartitionsResponse {
+    /// One per topic.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<CreatePartitionsResult>,
+}
+/// CreatePartitionsResult answers one topic.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreatePartitionsResult {
+    /// Why it has no more partitions than before; absent when it has them.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+}
 /// DeleteTopicsRequest names topics to delete.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteTopicsRequest {
@@ -785,6 +822,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "CreateTopics"));
             self.inner.unary(req, path, codec).await
         }
+        /// CreatePartitions gives topics more partitions. Records of a key may go to another partition from
+        /// then on. None is ever taken away.
+        pub async fn create_partitions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreatePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePartitionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/CreatePartitions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "CreatePartitions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// DeleteTopics deletes topics with all their records. Their names are free at once, the bytes on
         /// disk follow.
         pub async fn delete_topics(
@@ -1043,6 +1106,15 @@ pub mod admin_service_server {
             tonic::Response<super::CreateTopicsResponse>,
             tonic::Status,
         >;
+        /// CreatePartitions gives topics more partitions. Records of a key may go to another partition from
+        /// then on. None is ever taken away.
+        async fn create_partitions(
+            &self,
+            request: tonic::Request<super::CreatePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePartitionsResponse>,
+            tonic::Status,
+        >;
         /// DeleteTopics deletes topics with all their records. Their names are free at once, the bytes on
         /// disk follow.
         async fn delete_topics(
@@ -1227,6 +1299,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTopicsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/CreatePartitions" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreatePartitionsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::CreatePartitionsRequest>
+                    for CreatePartitionsSvc<T> {
+                        type Response = super::CreatePartitionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreatePartitionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::create_partitions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreatePartitionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

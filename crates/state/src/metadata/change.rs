@@ -21,6 +21,6 @@ pub enum Change {
     TopicDeleting(TopicId),
     /// Every replica of the topic is gone, and so is its description.
     TopicGone(TopicId),
-    /// A partition's state, target or reported leader changed.
+    /// A partition is new, or its state, target or reported leader changed.
     Partition(GroupId),
 }

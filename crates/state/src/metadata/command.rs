@@ -5,6 +5,7 @@
 //!   1 form cluster      4 create topic     7 report leaders
 //!   2 register broker   5 delete topic     8 report deleted
 //!   3 renew broker      6 set configs      9 allocate producer ids
+//!   10 add partitions
 //! ```
 //! Random values (ids, tokens, where placement begins) are chosen by the proposer and stand in the
 //! command, so that every replica applies the same.
@@ -80,6 +81,17 @@ pub enum Command {
         node: NodeId,
         /// The topics.
         topics: Vec<TopicId>,
+    },
+    /// Gives a topic more partitions. Proposed again, it finds them there.
+    AddPartitions {
+        /// The topic.
+        topic: TopicId,
+        /// How many it has then, the present ones included.
+        partitions: u32,
+        /// Where placement begins in the circle of brokers.
+        rotation: u32,
+        /// As when a topic is created.
+        unreachable: Vec<BrokerId>,
     },
     /// A broker asks for a block of producer ids. Repeated, it gets another block: ids are many.
     AllocateProducerIds {
@@ -209,6 +221,13 @@ fn write_command(writer: &mut Writer, command: &Command) {
             writer.u8(9);
             writer.u32(broker.0);
         }
+        Command::AddPartitions { topic, partitions, rotation, unreachable } => {
+            writer.u8(10);
+            writer.u128(topic.0);
+            writer.u32(*partitions);
+            writer.u32(*rotation);
+            writer.list(unreachable.iter(), |writer, broker| writer.u32(broker.0));
+        }
     }
 }
 
@@ -245,6 +264,12 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
             topics: reader.list(|reader| reader.u128().map(TopicId))?,
         },
         9 => Command::AllocateProducerIds { broker: BrokerId(reader.u32()?) },
+        10 => Command::AddPartitions {
+            topic: TopicId(reader.u128()?),
+            partitions: reader.u32()?,
+            rotation: reader.u32()?,
+            unreachable: reader.list(|reader| reader.u32().map(BrokerId))?,
+        },
         _ => return Err(reader.malformed()),
     })
 }

@@ -204,6 +204,9 @@ impl Machine {
                 Ok(self.report_deleted(*node, topics, changes))
             }
             Command::AllocateProducerIds { .. } => self.allocate_producer_ids(),
+            Command::AddPartitions { topic, partitions, rotation, unreachable } => {
+                self.add_partitions(*topic, *partitions, *rotation, unreachable, changes)
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //!   2 registered: incarnation u32              7 reported: accepted u32
 //!   3 incarnation: incarnation u32             8 producer ids: first i64, count u32
 //!   4 created: topic u128, partitions u32, replication_factor u32
+//!   9 partitions added: partitions u32
 //! ```
 
 use std::fmt;
@@ -54,6 +55,11 @@ pub enum Outcome {
     Reported {
         /// How many changed something.
         accepted: u32,
+    },
+    /// The topic has its partitions.
+    PartitionsAdded {
+        /// How many it has.
+        partitions: u32,
     },
     /// Producer ids that nobody else gets.
     ProducerIds {
@@ -130,6 +136,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         6 => Ok(Outcome::ConfigsSet),
         7 => Ok(Outcome::Reported { accepted: reader.u32()? }),
         8 => Ok(Outcome::ProducerIds { first: ProducerId(reader.i64()?), count: reader.u32()? }),
+        9 => Ok(Outcome::PartitionsAdded { partitions: reader.u32()? }),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -166,6 +173,10 @@ fn write_outcome(writer: &mut Writer, outcome: &Outcome) {
             writer.u8(8);
             writer.i64(first.0);
             writer.u32(*count);
+        }
+        Outcome::PartitionsAdded { partitions } => {
+            writer.u8(9);
+            writer.u32(*partitions);
         }
     }
 }

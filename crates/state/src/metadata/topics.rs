@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use tidelog_types::{
-    BrokerId, CONSUMER_GROUPS_TOPIC, ErrorCode, NodeId, Timestamp, TopicId, TopicName,
+    BrokerId, CONSUMER_GROUPS_TOPIC, ErrorCode, GroupId, NodeId, PartitionId, Timestamp, TopicId,
+    TopicName,
 };
 
 use super::machine::unknown_topic;
@@ -61,6 +62,46 @@ impl Machine {
         self.names.insert(name, *id);
         changes.push(Change::TopicCreated(*id));
         Ok(outcome)
+    }
+
+    /// Gives a topic more partitions, with as many replicas as it has of the others; once more is as
+    /// good.
+    pub(super) fn add_partitions(
+        &mut self,
+        id: TopicId,
+        wanted: u32,
+        rotation: u32,
+        unreachable: &[BrokerId],
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        if id.is_internal() {
+            return Err(internal_topic(id));
+        }
+        let live = self.topics.get(&id).filter(|topic| topic.state == TopicState::Live);
+        let topic = live.ok_or_else(|| unknown_topic(id))?;
+        let present = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        if wanted < present {
+            let message = format!(
+                "topic {} has {present} partitions: {wanted} are fewer, and none is ever taken away",
+                topic.name
+            );
+            return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+        }
+        let added = wanted - present;
+        if added > 0 {
+            Self::check_most(wanted)?;
+            self.check_room(added)?;
+        }
+        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        let factor = self.check_replication_factor(u32::try_from(replicas).ok())?;
+        let brokers = self.brokers.values().map(|broker| (broker.id, broker.rack.as_deref()));
+        let placed = place(brokers, added, factor, rotation);
+        let new: Vec<_> = placed.into_iter().map(|r| self.new_partition(r, unreachable)).collect();
+        let group = |number| Change::Partition(GroupId::new(id, PartitionId(number)));
+        changes.extend((present..wanted).map(group));
+        let topic = self.topics.get_mut(&id).expect("it was there above");
+        topic.partitions.extend(new);
+        Ok(Outcome::PartitionsAdded { partitions: wanted })
     }
 
     /// Deletes a topic; once more is as good.
@@ -125,11 +166,21 @@ impl Machine {
 
     fn check_partitions(&self, wanted: Option<u32>) -> Result<u32, Refusal> {
         let partitions = wanted.unwrap_or(PARTITIONS_PER_TOPIC_DEFAULT);
-        if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
-            let message =
-                format!("{partitions} partitions: 1 to {PARTITIONS_PER_TOPIC_MAX} are allowed");
-            return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+        Self::check_most(partitions)?;
+        self.check_room(partitions)?;
+        Ok(partitions)
+    }
+
+    fn check_most(partitions: u32) -> Result<(), Refusal> {
+        if (1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
+            return Ok(());
         }
+        let message =
+            format!("{partitions} partitions: 1 to {PARTITIONS_PER_TOPIC_MAX} are allowed");
+        Err(Refusal::new(ErrorCode::InvalidPartitions, message))
+    }
+
+    fn check_room(&self, partitions: u32) -> Result<(), Refusal> {
         let present: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
         let room = PARTITIONS_MAX.saturating_sub(present);
         if partitions as usize > room {
@@ -138,7 +189,7 @@ impl Machine {
             );
             return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
         }
-        Ok(partitions)
+        Ok(())
     }
 
     fn check_replication_factor(&self, wanted: Option<u32>) -> Result<u32, Refusal> {

@@ -188,6 +188,12 @@ fn commands() -> Vec<metadata::Command> {
         },
         metadata::Command::ReportDeleted { node: NodeId::new(1, 1), topics: vec![other] },
         metadata::Command::AllocateProducerIds { broker: BrokerId(1) },
+        metadata::Command::AddPartitions {
+            topic: TOPIC,
+            partitions: 5,
+            rotation: 2,
+            unreachable: vec![BrokerId(2)],
+        },
     ]
 }
 

@@ -104,6 +104,12 @@ fn parse(words: &[&str]) -> Command {
             rotation: arg(words, "rotation", 0),
             unreachable: list("unreachable").map(|id| BrokerId(id.parse().unwrap())).collect(),
         },
+        "add" => Command::AddPartitions {
+            topic: topic(),
+            partitions: arg(words, "partitions", 0),
+            rotation: arg(words, "rotation", 0),
+            unreachable: list("unreachable").map(|id| BrokerId(id.parse().unwrap())).collect(),
+        },
         "delete" => Command::DeleteTopic { topic: topic() },
         "set" => Command::SetConfigs {
             scope: scope(words[1]),
@@ -235,6 +241,7 @@ fn show_reply(reply: &Reply) -> String {
         Ok(Outcome::TopicDeleted) => "deleted".into(),
         Ok(Outcome::ConfigsSet) => "set".into(),
         Ok(Outcome::Reported { accepted }) => format!("{accepted} accepted"),
+        Ok(Outcome::PartitionsAdded { partitions }) => format!("{partitions} partitions"),
         Ok(Outcome::ProducerIds { first, count }) => format!("{count} from {first}"),
     }
 }

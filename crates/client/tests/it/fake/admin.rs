@@ -169,6 +169,13 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn create_partitions(
+        &self,
+        _: Request<v1::CreatePartitionsRequest>,
+    ) -> Result<Response<v1::CreatePartitionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn can_stop(
         &self,
         _: Request<v1::CanStopRequest>,
