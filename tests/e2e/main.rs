@@ -39,6 +39,7 @@ mod overload;
 mod patience;
 mod pauses;
 mod rebalances;
+mod rolling;
 mod rot;
 mod stage;
 mod stops;
