@@ -19,6 +19,8 @@ struct Session {
     since: Instant,
     /// The metadata here is at least as new as it was when the leadership began.
     caught_up: bool,
+    /// All members have been looked at since the leadership began: one that is new has joined since.
+    looked: bool,
     heard: BTreeMap<(GroupName, MemberId), Instant>,
 }
 
@@ -36,7 +38,8 @@ impl Sessions {
             return false;
         }
         let (since, heard) = (Instant::now(), BTreeMap::new());
-        sessions.insert(coordinator, Session { term, since, caught_up: false, heard });
+        sessions
+            .insert(coordinator, Session { term, since, caught_up: false, looked: false, heard });
         true
     }
 
@@ -59,6 +62,7 @@ impl Sessions {
     pub(crate) fn begin_anew(&self) {
         for session in self.lock().values_mut() {
             session.since = Instant::now();
+            session.looked = false;
             session.heard.clear();
         }
     }
@@ -82,26 +86,30 @@ impl Sessions {
         }
     }
 
-    /// For how long a member has been silent: at most since the leadership began.
+    /// For how long a member has been silent: at most since the leadership began. One that joined since
+    /// counts from when it is first looked at, in case it was heard before its join was applied, and was
+    /// forgotten meanwhile as one that is no member.
     pub(crate) fn silence(
         &self,
         coordinator: GroupId,
         group: &GroupName,
         member: &MemberId,
     ) -> Duration {
-        let sessions = self.lock();
-        let Some(session) = sessions.get(&coordinator) else { return Duration::ZERO };
-        let heard = session.heard.get(&(group.clone(), member.clone()));
-        heard.unwrap_or(&session.since).elapsed()
+        let mut sessions = self.lock();
+        let Some(session) = sessions.get_mut(&coordinator) else { return Duration::ZERO };
+        let first = if session.looked { Instant::now() } else { session.since };
+        let heard = session.heard.entry((group.clone(), member.clone()));
+        heard.or_insert(first).elapsed()
     }
 
-    /// Forgets members of a coordinator that are gone.
+    /// Forgets members of a coordinator that are gone, after all were looked at.
     pub(crate) fn retain(
         &self,
         coordinator: GroupId,
         here: impl Fn(&GroupName, &MemberId) -> bool,
     ) {
         if let Some(session) = self.lock().get_mut(&coordinator) {
+            session.looked = true;
             session.heard.retain(|(group, member), _| here(group, member));
         }
     }
@@ -131,5 +139,24 @@ mod tests {
         assert_eq!(sessions.silence(coordinator, &group, &member), SECOND);
         sessions.hear(coordinator, Term(2), &group, &member);
         assert_eq!(sessions.silence(coordinator, &group, &member), Duration::ZERO);
+    }
+
+    /// It is heard before its join is applied, and looked for in between.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_is_joining_is_not_taken_for_one_that_is_gone() {
+        let sessions = Sessions::default();
+        let coordinator = GroupId::new(TopicId::CONSUMER_GROUPS, PartitionId(3));
+        let (group, member) = (GroupName::new("g").unwrap(), MemberId::new("m").unwrap());
+        let old = MemberId::new("old").unwrap();
+        sessions.lead(coordinator, Term(1));
+        assert_eq!(sessions.silence(coordinator, &group, &old), Duration::ZERO);
+        sessions.retain(coordinator, |_, known| *known == old);
+        tokio::time::advance(SECOND * 20).await;
+        sessions.hear(coordinator, Term(1), &group, &member);
+        sessions.retain(coordinator, |_, known| *known == old);
+        assert_eq!(sessions.silence(coordinator, &group, &member), Duration::ZERO);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(sessions.silence(coordinator, &group, &member), SECOND);
+        assert_eq!(sessions.silence(coordinator, &group, &old), SECOND * 21);
     }
 }
