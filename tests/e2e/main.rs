@@ -34,6 +34,7 @@ mod kills;
 mod languages;
 mod log_level;
 mod more_partitions;
+mod moves;
 mod network;
 mod overload;
 mod patience;

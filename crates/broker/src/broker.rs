@@ -28,7 +28,9 @@ use crate::others::Others;
 use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
-use crate::{formation, groups, http, introducer, leaders, reconcile, registry, repair, server};
+use crate::{
+    formation, groups, http, introducer, leaders, mover, reconcile, registry, repair, server,
+};
 
 /// Where the view lies in the data directory.
 const VIEW_DIR: &str = "view";
@@ -368,6 +370,7 @@ async fn live(
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
+    tasks.spawn(endless(mover::follow(Arc::clone(&cluster))));
     tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
     let (config, env) = (core.config.clone(), core.env.clone());
     tasks.spawn(registry::follow(cluster, config, env, identity, Advertised(advertised)));

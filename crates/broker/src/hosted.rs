@@ -1,11 +1,13 @@
 //! The replicas that this broker hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tidelog_raft::{Coordinator, Leadership, Partition, RaftStatus, Role, TransferError};
-use tidelog_types::{GroupId, NodeId, TopicName};
+use tidelog_raft::{
+    Coordinator, Leadership, MemberError, MemberStep, Partition, RaftStatus, Role, TransferError,
+};
+use tidelog_types::{GroupId, NodeId, Term, TopicName};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -103,6 +105,19 @@ impl Replica {
             ReplicaState::Open(partition) => partition.transfer_leader(to).await,
             ReplicaState::Coordinator(coordinator) => coordinator.transfer_leader(to).await,
             ReplicaState::Out(_) => Err(TransferError::NotLeader { hint: None }),
+        }
+    }
+
+    /// Takes one step towards the nodes that should vote; see [`Partition::step_towards`].
+    pub(crate) async fn step_towards(
+        &self,
+        term: Term,
+        target: &BTreeSet<NodeId>,
+    ) -> Result<MemberStep, MemberError> {
+        match &self.state {
+            ReplicaState::Open(partition) => partition.step_towards(term, target).await,
+            ReplicaState::Coordinator(coordinator) => coordinator.step_towards(term, target).await,
+            ReplicaState::Out(_) => Err(MemberError::NotLeader),
         }
     }
 

@@ -43,6 +43,7 @@ mod introducer;
 mod leaders;
 pub mod limits;
 pub mod logging;
+mod mover;
 mod others;
 mod producer_ids;
 mod reconcile;

@@ -2,10 +2,13 @@
 //! deletes what a committed command deleted.
 //!
 //! Invariants:
-//! - A replica is deleted only because its topic is *deleting*, never because the metadata does not
-//!   seem to know it.
-//! - A replica is opened only where this node is among the partition's first voters: a broker that
-//!   came back as a new incarnation never pretends to be the one that voted.
+//! - A replica is deleted only because its topic is *deleting* or its partition has *released* this
+//!   node, never because the metadata does not seem to know it.
+//! - A replica is created, and one of a released node deleted, only by news that are newer than this
+//!   broker's start: what it did in an earlier life must not be done again. Those that are there are
+//!   opened without.
+//! - A broker that came back as a new incarnation never pretends to be the one that voted: it is
+//!   another node, which learns first.
 //! - Whoever finds damage steps out and stays out until all that it has lost is back; see `repair`.
 
 use std::collections::BTreeSet;
@@ -15,12 +18,12 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tidelog_raft::{Error as RaftError, Founding, PartitionConfig, with_sources};
 use tidelog_state::metadata::{Command, Machine, Partition, TopicState};
-use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName};
+use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName, canary};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::budget::Budget;
-use crate::cluster::Cluster;
+use crate::cluster::{CATCH_UP_TIMEOUT, Cluster};
 use crate::config::Config;
 use crate::hosted::{Replica, ReplicaState};
 use crate::repair;
@@ -37,9 +40,15 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Follows the metadata until the node stops.
 pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
     let mut changes = cluster.machine_changes();
+    let mut is_fresh = false;
     loop {
-        let machine = Arc::clone(&changes.borrow_and_update());
-        let done = reconcile(&cluster, &config, &machine).await;
+        let mut machine = Arc::clone(&changes.borrow_and_update());
+        if !is_fresh && needs_news(&cluster, &machine) {
+            let news = cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await;
+            is_fresh = news.is_ok();
+            machine = cluster.machine();
+        }
+        let done = reconcile(&cluster, &config, &machine, is_fresh).await;
         if !done {
             sleep(AGAIN_AFTER).await;
             continue;
@@ -62,26 +71,46 @@ struct Wanted {
 }
 
 /// Tells whether everything is as it should be; `false`: try again.
-async fn reconcile(cluster: &Arc<Cluster>, config: &Config, machine: &Machine) -> bool {
+async fn reconcile(
+    cluster: &Arc<Cluster>,
+    config: &Config,
+    machine: &Machine,
+    is_fresh: bool,
+) -> bool {
     let share = config.limits.in_flight_bytes_per_partition.bytes();
-    let wanted = wanted(cluster, machine);
+    let mut wanted = wanted(cluster, machine);
+    let left;
+    if is_fresh {
+        left = leave(cluster, released(cluster, machine)).await;
+    } else {
+        wanted.retain(|wanted| cluster.node.holds(wanted.group));
+        left = !needs_news(cluster, machine);
+    }
     let opened = stream::iter(wanted)
         .map(|wanted| open(cluster, wanted, share))
         .buffer_unordered(AT_A_TIME)
         .fold(true, |all, one| async move { all && one });
     let opened = opened.await;
     let deleted = delete(cluster, machine).await;
-    opened && deleted
+    opened && deleted && left
+}
+
+/// Whether a replica is to be created, or deleted that its partition has released.
+fn needs_news(cluster: &Cluster, machine: &Machine) -> bool {
+    let me = cluster.me;
+    machine.live_partitions().any(|(group, partition)| {
+        partition.has_released(me)
+            || machine.belongs_on(me, partition) && !cluster.node.holds(group)
+    })
 }
 
 fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
     let mut all = Vec::new();
-    for (group, partition) in machine.hosted_by(cluster.me.broker) {
-        let topic = machine.topic(group.topic).expect("a hosted partition is of a known topic");
+    let belongs =
+        |(_, partition): &(GroupId, &Partition)| machine.belongs_on(cluster.me, partition);
+    for (group, partition) in machine.live_partitions().filter(belongs) {
+        let topic = machine.topic(group.topic).expect("a live partition is of a known topic");
         let config = machine.topic_config(group.topic).expect("a known topic has a config");
-        if !partition.voters.contains(&cluster.me) {
-            continue;
-        }
         all.push(Wanted {
             group,
             topic: topic.name.clone(),
@@ -146,6 +175,49 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
     true
 }
 
+/// Partitions that have done without this node's replica.
+fn released(cluster: &Cluster, machine: &Machine) -> Vec<GroupId> {
+    let has_released = |(_, partition): &(GroupId, &Partition)| {
+        partition.has_released(cluster.me)
+            || canary!(LeavesUnreleased) && partition.may_need(cluster.me)
+    };
+    machine.live_partitions().filter(has_released).map(|(group, _)| group).collect()
+}
+
+/// Deletes the replicas that partitions have released, and reports it.
+async fn leave(cluster: &Arc<Cluster>, groups: Vec<GroupId>) -> bool {
+    if groups.is_empty() {
+        return true;
+    }
+    let count = groups.len();
+    let gone: Vec<GroupId> = stream::iter(groups)
+        .map(|group| async move { delete_replica(cluster, group).await.then_some(group) })
+        .buffer_unordered(AT_A_TIME)
+        .filter_map(|gone| async move { gone })
+        .collect()
+        .await;
+    let all = gone.len() == count;
+    info!(replicas = gone.len(), "deleted the replicas of partitions that have moved away");
+    let report = Command::ReportLeft { node: cluster.me, groups: gone };
+    let reported = cluster.propose(&report, Instant::now() + REPORT_TIMEOUT).await;
+    if let Err(err) = &reported {
+        warn!(%err, "deleted replicas are not reported yet");
+    }
+    reported.is_ok() && all
+}
+
+async fn delete_replica(cluster: &Cluster, group: GroupId) -> bool {
+    cluster.hosted.remove(group);
+    match cluster.node.delete_partition(group).await {
+        Ok(()) => true,
+        Err(err) => {
+            let err = with_sources(&err);
+            warn!(%group, err, "a replica is not deleted yet");
+            false
+        }
+    }
+}
+
 /// Deletes what deleted topics have left here, and reports it.
 async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
     let deleting: Vec<_> = machine
@@ -163,15 +235,8 @@ async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
     }
     let failed: BTreeSet<TopicId> = stream::iter(groups)
         .map(|group| async move {
-            cluster.hosted.remove(group);
-            match cluster.node.delete_partition(group).await {
-                Ok(()) => None,
-                Err(err) => {
-                    let err = with_sources(&err);
-                    warn!(%group, err, "a replica is not deleted yet");
-                    Some(group.topic)
-                }
-            }
+            let deleted = delete_replica(cluster, group).await;
+            (!deleted).then_some(group.topic)
         })
         .buffer_unordered(AT_A_TIME)
         .filter_map(|failed| async move { failed })

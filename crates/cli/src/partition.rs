@@ -1,7 +1,8 @@
-//! `tidelog partition`: looks at partitions, moves their leaders and mends their replicas.
+//! `tidelog partition`: looks at partitions, moves their leaders and replicas, and mends them.
 
 mod args;
 mod list;
+mod moves;
 mod raft;
 mod scrub;
 mod transfer;
@@ -20,6 +21,7 @@ pub(crate) fn run(globals: &Globals, command: PartitionCommand) -> Result<ExitCo
         match command {
             PartitionCommand::List(args) => list::run(globals, &args).await,
             PartitionCommand::TransferLeader(args) => transfer::run(globals, &args).await,
+            PartitionCommand::Move(args) => moves::run(globals, &args).await,
             PartitionCommand::Raft(args) => raft::run(globals, &args).await,
             PartitionCommand::Scrub(args) => scrub::run(globals, &args).await,
         }

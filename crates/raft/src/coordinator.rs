@@ -1,15 +1,17 @@
 //! A coordinator of consumer groups on this node, as the broker uses it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tidelog_state::group::{Command, Group, Machine, Outcome as Done};
-use tidelog_types::{GroupId, GroupName, NodeId};
+use tidelog_types::{GroupId, GroupName, NodeId, Term};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::commands::{self, CommandError};
 use crate::config::Outcome;
 use crate::leadership::Leadership;
+use crate::members::{MemberError, MemberStep};
 use crate::partition::{TransferError, transferred};
 use crate::replica::{Campaigner, RaftStatus, Replica};
 use crate::store::machines::CoordinatorMachine;
@@ -83,6 +85,20 @@ impl Coordinator {
     /// See [`TransferError`].
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), TransferError> {
         transferred(self.replica.transfer(to, &*self.campaigner).await)
+    }
+
+    /// Takes one step towards `target`, the nodes that should vote, which must have been asked for after
+    /// this node was elected in `term`. Leader only. Cancelling may leave the change half done; the next
+    /// step finishes it.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn step_towards(
+        &self,
+        term: Term,
+        target: &BTreeSet<NodeId>,
+    ) -> Result<MemberStep, MemberError> {
+        self.replica.step_towards(term, target, &*self.campaigner).await
     }
 
     /// Where Raft stands.

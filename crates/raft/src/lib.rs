@@ -24,6 +24,7 @@ mod formation;
 mod latest;
 mod leadership;
 mod link;
+mod members;
 mod membership;
 mod metadata;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use leadership::{Leadership, Role};
 pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
+pub use members::{MemberError, MemberStep};
 pub use metadata::Metadata;
 pub use node::{
     Error, Founding, Node, Refilled, RepairError, ScrubReport, Scrubbing, Stats, SteppedOut,

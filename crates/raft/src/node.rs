@@ -371,8 +371,15 @@ impl Node {
         Ok(coordinator)
     }
 
-    /// Stops a partition's replica and deletes its files: only for a topic whose deletion is
-    /// committed. Deleting what is not there is no error.
+    /// Whether this node holds the group's replica, open or not.
+    #[must_use]
+    pub fn holds(&self, group: GroupId) -> bool {
+        self.shared.votes.get(group).is_some_and(|record| !record.deleted)
+    }
+
+    /// Stops a replica and deletes its files: only for a topic whose deletion is committed, or when the
+    /// group has done without this node. What it has voted stays known. Deleting what is not there is
+    /// no error.
     ///
     /// # Errors
     /// The disk failed.
@@ -506,8 +513,10 @@ impl Node {
         voters: BTreeSet<NodeId>,
     ) -> Result<Replica<M>, Error> {
         let shared = &self.shared;
+        // Who had a replica once and gave it up is no founder, whatever old news says.
+        let was_here = shared.votes.get(group).is_some_and(|record| record.deleted);
         let log = self.open_log(group, config).await?;
-        if founding != Founding::Over {
+        if founding != Founding::Over && !was_here {
             founding::write_first_membership(&log, voters).await?;
         }
         let executor = Arc::clone(&shared.env.executor);

@@ -1,5 +1,6 @@
 //! A partition's replica on this node, as the broker uses it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,12 @@ use bytes::Bytes;
 use tidelog_log as log;
 use tidelog_types::batch::Info;
 use tidelog_types::canary;
-use tidelog_types::{GroupId, NodeId, Offset, Timestamp};
+use tidelog_types::{GroupId, NodeId, Offset, Term, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::executor::{self, Executor};
 use crate::leadership::{Leadership, Role};
+use crate::members::{MemberError, MemberStep};
 use crate::node::Suspect;
 use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::sequencing::{Appended, ProposeError, Request};
@@ -265,6 +267,20 @@ impl Partition {
     /// [`ProposeError::NotLeader`] on another node; a sentence when nobody took it.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), TransferError> {
         transferred(self.replica.transfer(to, &*self.campaigner).await)
+    }
+
+    /// Takes one step towards `target`, the nodes that should vote, which must have been asked for after
+    /// this node was elected in `term`. Leader only. Cancelling may leave the change half done; the next
+    /// step finishes it.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn step_towards(
+        &self,
+        term: Term,
+        target: &BTreeSet<NodeId>,
+    ) -> Result<MemberStep, MemberError> {
+        self.replica.step_towards(term, target, &*self.campaigner).await
     }
 
     /// Where Raft stands.

@@ -116,6 +116,7 @@ impl Writer {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     what: &'static str,
+    version: u8,
     rest: &'a [u8],
 }
 
@@ -123,12 +124,19 @@ impl<'a> Reader<'a> {
     /// Checks the version in front; `what` names the thing in errors.
     pub(crate) fn new(what: &'static str, known: u8, bytes: &'a [u8]) -> Result<Self, DecodeError> {
         match bytes.split_first() {
-            Some((&version, rest)) if (1..=known).contains(&version) => Ok(Self { what, rest }),
+            Some((&version, rest)) if (1..=known).contains(&version) => {
+                Ok(Self { what, version, rest })
+            }
             Some((&version, _)) if version > known => {
                 Err(DecodeError::NewerFormat { what, version, known })
             }
             _ => Err(DecodeError::Malformed { what }),
         }
+    }
+
+    /// The version in front.
+    pub(crate) const fn version(&self) -> u8 {
+        self.version
     }
 
     /// Succeeds only when everything was taken.

@@ -46,11 +46,13 @@ pub enum Canary {
     MemberEpochIgnored,
     /// A broker that lost its disk comes back under its old identity.
     WipedNodeAccepted,
+    /// A replica is deleted as soon as it should be elsewhere, whether its group needs it or not.
+    LeavesUnreleased,
 }
 
 impl Canary {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeFsync,
         Self::FullDiskAcked,
         Self::VoteNotSaved,
@@ -69,6 +71,7 @@ impl Canary {
         Self::PurgeTakesRetained,
         Self::MemberEpochIgnored,
         Self::WipedNodeAccepted,
+        Self::LeavesUnreleased,
     ];
 
     /// The bug of this name, in whatever case.

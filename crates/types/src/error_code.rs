@@ -100,6 +100,8 @@ error_codes! {
     InvalidPartitions = 37, "INVALID_PARTITIONS", Invalid;
     /// The replication factor is zero or exceeds the number of brokers.
     InvalidReplicationFactor = 38, "INVALID_REPLICATION_FACTOR", Invalid;
+    /// The brokers that a partition is to have replicas on are none, too many, unknown or repeated.
+    InvalidReplicaAssignment = 39, "INVALID_REPLICA_ASSIGNMENT", Invalid;
     /// A configuration key is unknown or its value out of bounds.
     InvalidConfig = 40, "INVALID_CONFIG", Invalid;
     /// This broker does not lead the metadata group.
@@ -116,6 +118,8 @@ error_codes! {
     StorageError = 56, "KAFKA_STORAGE_ERROR", Retry;
     /// The partition does not know the producer id (any more): take a new epoch.
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", Invalid;
+    /// An earlier move of the partition is not over.
+    ReassignmentInProgress = 60, "REASSIGNMENT_IN_PROGRESS", Retry;
     /// The group has members.
     NonEmptyGroup = 68, "NON_EMPTY_GROUP", Invalid;
     /// No such group.

@@ -37,7 +37,16 @@ pub(crate) fn bootstrap(plan: &Plan) -> Vec<String> {
     plan.ids().map(|id| format!("{}:7071", host(id))).collect()
 }
 
-/// How many storms of leadership transfers are on.
+/// What the operator does while it is on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Storms {
+    /// Hands leaderships over.
+    pub(crate) transfers: Storm,
+    /// Moves replicas.
+    pub(crate) moves: Storm,
+}
+
+/// How many storms of a kind are on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Storm(Arc<AtomicU32>);
 
@@ -71,8 +80,8 @@ pub(crate) struct Machine {
     pub(crate) clock: SimClock,
     /// Its network.
     pub(crate) network: HostNetwork,
-    /// Leadership transfers, which are everybody's.
-    pub(crate) storm: Storm,
+    /// What the operator does, which is everybody's.
+    pub(crate) storms: Storms,
     /// Whether the broker's process runs.
     pub(crate) runs: bool,
     /// Whether the disk has failed since the process began: replicas may have stopped.
@@ -81,11 +90,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Puts the machines of `plan` into `sim`; each begins with an empty disk, and runs.
-    pub(crate) fn all(plan: &Plan, sim: &mut Sim<'_>, storm: &Storm, trace: &Trace) -> Vec<Self> {
-        plan.ids().map(|id| Self::new(plan, id, sim, storm.clone(), trace)).collect()
+    pub(crate) fn all(plan: &Plan, sim: &mut Sim<'_>, storms: &Storms, trace: &Trace) -> Vec<Self> {
+        plan.ids().map(|id| Self::new(plan, id, sim, storms.clone(), trace)).collect()
     }
 
-    fn new(plan: &Plan, id: u32, sim: &mut Sim<'_>, storm: Storm, trace: &Trace) -> Self {
+    fn new(plan: &Plan, id: u32, sim: &mut Sim<'_>, storms: Storms, trace: &Trace) -> Self {
         let name = host(id);
         let machine = Self {
             id,
@@ -93,7 +102,7 @@ impl Machine {
             flusher: SimFlusher::new(Dice::new(plan.seed, &name), plan.flush_ms_max),
             clock: SimClock::default(),
             network: HostNetwork::new(&name, trace.clone()),
-            storm,
+            storms,
             runs: true,
             hurt: false,
         };

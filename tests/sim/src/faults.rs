@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     ClockJump,
     /// Leaderships are handed over again and again.
     TransferStorm,
+    /// Replicas of the topic move from broker to broker again and again.
+    Moves,
     /// The disk is replaced by an empty one: the broker must stay out for good.
     Wipe,
     /// The machine loses power, and a bit of a record that was safe on it flips meanwhile: that replica
@@ -57,7 +59,7 @@ impl Kind {
     /// The kinds that last: one at most in a run, for the cluster bears the loss of one copy.
     pub(crate) const LASTING: [Self; 2] = [Self::Wipe, Self::Rot];
 
-    /// Every other kind.
+    /// Every other kind, but moves: those need brokers to move to.
     pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::PowerLoss,
@@ -235,7 +237,8 @@ fn begin(
             machine.hurt = true;
         }
         Kind::ClockJump => machine.clock.jump(dice.within(0..600_000) as i64 - 300_000),
-        Kind::TransferStorm => machine.storm.begin(),
+        Kind::TransferStorm => machine.storms.transfers.begin(),
+        Kind::Moves => machine.storms.moves.begin(),
         Kind::Wipe => {
             observer.wipes(fault.broker);
             machine.lose_disk(sim);
@@ -291,6 +294,7 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
             machine.hurt = false;
         }
         Kind::ClockJump => {}
-        Kind::TransferStorm => machine.storm.end(),
+        Kind::TransferStorm => machine.storms.transfers.end(),
+        Kind::Moves => machine.storms.moves.end(),
     }
 }

@@ -19,6 +19,9 @@ const HEALED_SHARE: u32 = 3;
 /// Of so many seeds in a hundred one copy of something is gone for good.
 const LASTING_PERCENT: u64 = 25;
 
+/// In so many seeds in a hundred replicas move; with them there are five brokers.
+const MOVES_PERCENT: u64 = 25;
+
 /// The plan of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -26,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Brokers of the cluster.
     pub(crate) brokers: u32,
+    /// Whether replicas move.
+    pub(crate) moves: bool,
     /// Partitions of the topic, of three replicas each.
     pub(crate) partitions: u32,
     /// Size of a segment.
@@ -60,12 +65,14 @@ impl Plan {
     /// The plan of `seed` for `length` of load; without faults when `calm`.
     pub(crate) fn new(seed: u64, length: Duration, calm: bool) -> Self {
         let mut dice = Dice::new(seed, "plan");
-        let brokers = if dice.percent(75) { 3 } else { 5 };
+        let moves = dice.percent(MOVES_PERCENT);
+        let brokers = if !moves && dice.percent(75) { 3 } else { 5 };
         let end = length;
         let heal = end - end / HEALED_SHARE;
         let mut plan = Self {
             seed,
             brokers,
+            moves,
             partitions: dice.within(1..5) as u32,
             segment_bytes: dice.pick(&[4096, 16 * 1024, 64 * 1024, 1024 * 1024]),
             producers: dice.within(1..4) as u32,
@@ -92,8 +99,16 @@ impl Plan {
         1..=self.brokers
     }
 
+    /// Whether a broker loses its disk for good.
+    pub(crate) fn wipes(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind == Kind::Wipe)
+    }
+
     fn draw_faults(&self, dice: &mut Dice) -> Vec<Fault> {
         let mut kinds: Vec<_> = Kind::ALL.into_iter().filter(|_| dice.percent(50)).collect();
+        if self.moves {
+            kinds.push(Kind::Moves);
+        }
         if kinds.is_empty() {
             kinds.push(Kind::Kill);
         }
@@ -116,7 +131,9 @@ impl Plan {
         }
         if dice.percent(LASTING_PERCENT) {
             let at = FAULTS_FROM + dice.ms(0..(self.heal - FAULTS_FROM).as_millis() as u64);
-            faults.push(self.fault(at, &Kind::LASTING, dice));
+            // A replica that has moved away need not find its rot.
+            let kinds: &[Kind] = if self.moves { &[Kind::Wipe] } else { &Kind::LASTING };
+            faults.push(self.fault(at, kinds, dice));
         }
         faults.sort_by_key(|fault| fault.at);
         faults

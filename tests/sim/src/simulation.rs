@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
-use crate::cluster::{Machine, Storm};
+use crate::cluster::{Machine, Storms};
 use crate::faults::{Injector, Kind};
 use crate::figures::Figures;
 use crate::history::{Shared, Violation};
@@ -91,13 +91,13 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
         .max_message_latency(Duration::from_millis(plan.latency_ms_max))
         .tcp_capacity(4096)
         .build();
-    let storm = Storm::default();
-    let mut machines = Machine::all(plan, &mut sim, &storm, trace);
+    let storms = Storms::default();
+    let mut machines = Machine::all(plan, &mut sim, &storms, trace);
     let stage = Stage {
         plan: Arc::new(plan.clone()),
         history: history.clone(),
         disks: Arc::new(machines.iter().map(|machine| machine.disk.clone()).collect()),
-        storm,
+        storms,
         trace: trace.clone(),
         open: Arc::default(),
         done: Arc::default(),

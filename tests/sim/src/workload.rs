@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_client::admin::NewTopic;
+use tidelog_client::admin::{Admin, NewTopic, PartitionFacts, PartitionMove};
 use tidelog_client::{
     BrokerId, Client, PartitionId, Position, Record, TopicName, TopicPartition, Until,
 };
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{self, REPLICAS, Storm};
+use crate::cluster::{self, REPLICAS, Storms};
 use crate::dice::Dice;
 use crate::disk::TracedDisk;
 use crate::history::{Place, Shared};
@@ -33,6 +33,12 @@ pub(crate) const DELIVERY: Duration = Duration::from_secs(30);
 /// How soon after healing each partition takes a write.
 const WRITES_WITHIN: Duration = Duration::from_secs(10);
 
+/// How soon after that all replicas are where they should be.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the operator waits for an answer.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the last read may take.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
@@ -44,7 +50,7 @@ pub(crate) struct Stage {
     pub(crate) plan: Arc<Plan>,
     pub(crate) history: Shared,
     pub(crate) disks: Arc<Vec<TracedDisk>>,
-    pub(crate) storm: Storm,
+    pub(crate) storms: Storms,
     pub(crate) trace: Trace,
     /// The topic is there.
     pub(crate) open: Arc<AtomicBool>,
@@ -78,21 +84,28 @@ impl Stage {
         }
     }
 
-    /// The operator: makes the topic, moves leaderships while a storm is on, and reads all in the end.
+    /// The operator: makes the topic, moves leaderships and replicas while a storm is on, and reads all
+    /// in the end.
     pub(crate) async fn operate(self) -> Result<(), Failure> {
         let client = self.client("operator").await;
         self.create_topic(&client).await?;
         self.open.store(true, Ordering::Relaxed);
         let mut dice = Dice::new(self.plan.seed, "operator");
         while now() < self.plan.heal {
-            if self.storm.is_on() {
+            if self.storms.transfers.is_on() {
                 self.transfer(&client, &mut dice).await;
+            }
+            if self.storms.moves.is_on() {
+                self.move_replicas(&client, &mut dice).await;
             }
             sleep(dice.ms(50..400)).await;
         }
         // What has just been healed is given the time that is promised.
         sleep(WRITES_WITHIN).await;
         self.write_everywhere(&client).await?;
+        if self.plan.moves {
+            self.replicas_settle(&client.admin()).await;
+        }
         while self.done.load(Ordering::Relaxed) < self.plan.producers {
             sleep(LOOK).await;
         }
@@ -132,10 +145,46 @@ impl Stage {
             .then(|| BrokerId(dice.within(1..u64::from(self.plan.brokers) + 1) as u32));
         let item = TopicPartition { topic: TOPIC.parse().expect("a name"), partition };
         let admin = client.admin();
-        let moved = timeout(Duration::from_secs(2), admin.transfer_leaders([(item, to)]));
+        let moved = timeout(OPERATOR_PATIENCE, admin.transfer_leaders([(item, to)]));
         let moved =
             moved.await.map(|moved| moved.into_iter().next().map(|(_, moved)| moved.is_ok()));
         self.trace.line(format_args!("operator transfer of {partition} to {to:?}: {moved:?}"));
+    }
+
+    async fn move_replicas(&self, client: &Client, dice: &mut Dice) {
+        let partition = PartitionId(dice.within(0..u64::from(self.plan.partitions)) as u32);
+        let mut brokers: Vec<_> = self.plan.ids().map(BrokerId).collect();
+        let mut replicas = Vec::new();
+        while replicas.len() < REPLICAS as usize {
+            let at = dice.within(0..brokers.len() as u64) as usize;
+            replicas.push(brokers.swap_remove(at));
+        }
+        let said = format!("move of {partition} to {replicas:?}");
+        let partition = TopicPartition { topic: TOPIC.parse().expect("a name"), partition };
+        let moves = [PartitionMove { partition, replicas }];
+        let moved = timeout(OPERATOR_PATIENCE, client.admin().move_partitions(moves)).await;
+        self.trace.line(format_args!("operator {said}: {moved:?}"));
+    }
+
+    /// All replicas are where they should be, unless one should be on a broker that is gone for good.
+    async fn replicas_settle(&self, admin: &Admin) {
+        let topic: TopicName = TOPIC.parse().expect("a name");
+        let deadline = now() + SETTLES_WITHIN;
+        loop {
+            let told = timeout(OPERATOR_PATIENCE, admin.describe_topic(&topic)).await;
+            if let Ok(Ok(topic)) = &told
+                && topic.partitions.iter().all(PartitionFacts::is_settled)
+            {
+                return;
+            }
+            if now() >= deadline {
+                if !self.plan.wipes() {
+                    self.history.violated("moves_come_to_an_end", format!("{told:?}"));
+                }
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// P12: every partition takes a write.

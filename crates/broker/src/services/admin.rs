@@ -11,10 +11,10 @@ use tidelog_proto::v1::{
     ClusterHealthRequest, ClusterHealthResponse, CreatePartitionsRequest, CreatePartitionsResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
     DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
-    Error, LeaderHint, PartitionRaft, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
-    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
-    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest,
-    TrimPartitionsResponse,
+    Error, LeaderHint, MovePartitionsRequest, MovePartitionsResponse, PartitionRaft, ReplicaRaft,
+    ScrubPartitionRequest, ScrubPartitionResponse, SetLogLevelRequest, SetLogLevelResponse,
+    TopicPartition, TransferLeaderItem, TransferLeaderRequest, TransferLeaderResponse,
+    TransferLeaderResult, TrimPartitionsRequest, TrimPartitionsResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -101,6 +101,14 @@ impl AdminService for Api {
     ) -> Result<Response<TrimPartitionsResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.partitions_trimmed(request.into_inner()).await?))
+    }
+
+    async fn move_partitions(
+        &self,
+        request: Request<MovePartitionsRequest>,
+    ) -> Result<Response<MovePartitionsResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.partitions_moved(request.into_inner()).await?))
     }
 
     async fn can_stop(

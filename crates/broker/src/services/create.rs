@@ -73,7 +73,7 @@ impl Api {
     }
 
     /// What the command would come to, on a copy of the machine.
-    fn rehearse(&self, machine: &Machine, command: &Command) -> Result<Outcome, Error> {
+    pub(super) fn rehearse(&self, machine: &Machine, command: &Command) -> Result<Outcome, Error> {
         let mut copy = machine.clone();
         let at = copy.applied().unwrap_or_default();
         let next = LogPosition { term: at.term, index: at.index.next() };

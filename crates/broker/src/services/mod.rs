@@ -11,6 +11,7 @@ mod groups;
 mod health;
 mod log;
 mod metadata;
+mod moves;
 mod offsets;
 mod partitioner;
 mod produce;

@@ -67,6 +67,12 @@ fn describe_broker(broker: &Broker) -> v1::Broker {
     }
 }
 
+/// Brokers of the target that do not vote yet; one that came back with an empty disk is among them.
+fn joining(machine: &Machine, partition: &tidelog_state::metadata::Partition) -> Vec<u32> {
+    let target = machine.target_nodes(partition).into_iter();
+    target.filter(|node| !partition.voters.contains(node)).map(|node| node.broker.0).collect()
+}
+
 fn describe_topic(machine: &Machine, topic: &Topic) -> v1::TopicDescription {
     let configs = machine.describe_configs(ConfigScope::Topic(topic.id));
     let config = |entry: &tidelog_state::metadata::ConfigEntry| v1::ConfigEntry {
@@ -86,6 +92,8 @@ fn describe_topic(machine: &Machine, topic: &Topic) -> v1::TopicDescription {
             }),
             replicas: partition.replicas.iter().map(|broker| broker.0).collect(),
             alive_replicas: Vec::new(),
+            leaving_replicas: partition.leaving.iter().map(|one| one.node.broker.0).collect(),
+            joining_replicas: joining(machine, partition),
         }
     };
     v1::TopicDescription {

@@ -1,7 +1,12 @@
 //! The words of `tidelog partition`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
-use tidelog_types::{PartitionId, TopicName, TopicPartition};
+use tidelog_client::admin::PartitionMove;
+use tidelog_types::{BrokerId, PartitionId, TopicName, TopicPartition};
+
+use crate::moment::parse_duration;
 
 /// Look at partitions and move their leaders.
 #[derive(Debug, Subcommand)]
@@ -10,6 +15,8 @@ pub(crate) enum PartitionCommand {
     List(ListArgs),
     /// Move the leadership of a partition to another replica
     TransferLeader(TransferArgs),
+    /// Move the replicas of partitions to other brokers, while they are used
+    Move(MoveArgs),
     /// Show where the Raft group of a partition stands, replica by replica
     Raft(RaftArgs),
     /// Read every byte of a partition's replicas again, and mend what is damaged
@@ -28,6 +35,9 @@ pub(crate) struct ListArgs {
     /// Only partitions without a leader
     #[arg(long)]
     pub(crate) leaderless: bool,
+    /// Only partitions whose replicas come or go
+    #[arg(long)]
+    pub(crate) moving: bool,
 }
 
 /// Arguments of `partition transfer-leader`.
@@ -39,6 +49,20 @@ pub(crate) struct TransferArgs {
     /// The broker that is to lead: one of the replicas
     #[arg(long, value_name = "BROKER")]
     pub(crate) to: u32,
+}
+
+/// Arguments of `partition move`.
+#[derive(Args, Debug)]
+pub(crate) struct MoveArgs {
+    /// Partitions and the brokers that are to hold them, the next leader first, as orders/0:1,2,4
+    #[arg(value_name = "TOPIC/PARTITION:BROKERS", value_parser = partition_move, required = true)]
+    pub(crate) moves: Vec<PartitionMove>,
+    /// Only check whether they could be moved so
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait so long until they are there
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// Arguments of `partition raft`.
@@ -63,6 +87,17 @@ pub(crate) struct ScrubArgs {
     pub(crate) rate: Option<u32>,
 }
 
+/// Reads a move as `orders/0:1,2,4`.
+fn partition_move(text: &str) -> Result<PartitionMove, String> {
+    let (partition, brokers) = text.rsplit_once(':').ok_or_else(|| {
+        format!("{text:?} names no brokers: write TOPIC/PARTITION:BROKERS, as orders/0:1,2,4")
+    })?;
+    let broker =
+        |id: &str| id.trim().parse().map(BrokerId).map_err(|_| format!("{id:?} is no broker id"));
+    let replicas = brokers.split(',').map(broker).collect::<Result<_, _>>()?;
+    Ok(PartitionMove { partition: topic_partition(partition)?, replicas })
+}
+
 /// Reads a partition as `orders/0`.
 pub(crate) fn topic_partition(text: &str) -> Result<TopicPartition, String> {
     let (topic, partition) = text
@@ -76,6 +111,18 @@ pub(crate) fn topic_partition(text: &str) -> Result<TopicPartition, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_move_is_a_partition_and_brokers() {
+        let read = partition_move("a:b/0:1, 2,4").unwrap_err();
+        assert!(read.contains("a:b"), "{read}");
+        let read = partition_move("orders/3:4,1, 2").unwrap();
+        assert_eq!(read.partition.to_string(), "orders/3");
+        assert_eq!(read.replicas, [4, 1, 2].map(BrokerId));
+        for text in ["orders/0", "orders/0:", "orders/0:a", "orders:1,2", "orders/0:1,,2"] {
+            assert!(partition_move(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_partition_is_a_topic_and_a_number() {

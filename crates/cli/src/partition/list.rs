@@ -24,6 +24,7 @@ const COLUMNS: &[Column] = &[
     Column::number("EPOCH").only_wide(),
     Column::text("REPLICAS"),
     Column::text("LIVE"),
+    Column::text("MOVING"),
     Column::number("LOG-START").only_wide(),
     Column::number("HIGH-WATERMARK"),
 ];
@@ -45,7 +46,8 @@ pub(super) async fn run(globals: &Globals, args: &ListArgs) -> Result<ExitCode, 
 impl ListArgs {
     fn wants(&self, partition: &PartitionView) -> bool {
         let unwanted = (self.under_replicated && !partition.is_under_replicated())
-            || (self.leaderless && partition.leader.is_some());
+            || (self.leaderless && partition.leader.is_some())
+            || (self.moving && partition.is_settled());
         !unwanted
     }
 }
@@ -59,6 +61,7 @@ impl Listed {
             or_dash(partition.leader_epoch),
             ids(&partition.replicas),
             ids(&partition.live_replicas),
+            partition.moving(),
             or_dash(partition.log_start),
             or_dash(partition.high_watermark),
         ]

@@ -98,7 +98,7 @@ pub(crate) fn unknown_partition(name: &TopicPartition, partitions: u32) -> Failu
 }
 
 impl PartitionView {
-    fn named(&self, topic: &TopicName) -> TopicPartition {
+    pub(crate) fn named(&self, topic: &TopicName) -> TopicPartition {
         TopicPartition { topic: topic.clone(), partition: PartitionId(self.partition) }
     }
 }
@@ -126,6 +126,8 @@ impl From<PartitionFacts> for PartitionView {
             leader_epoch: partition.leader.map(|leader| leader.epoch),
             replicas: ids(partition.replicas),
             live_replicas: ids(partition.alive_replicas),
+            joining: ids(partition.joining_replicas),
+            leaving: ids(partition.leaving_replicas),
             log_start: None,
             high_watermark: None,
         }

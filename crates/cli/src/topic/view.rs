@@ -24,6 +24,8 @@ pub(crate) struct PartitionView {
     pub(crate) leader_epoch: Option<i32>,
     pub(crate) replicas: Vec<u32>,
     pub(crate) live_replicas: Vec<u32>,
+    pub(crate) joining: Vec<u32>,
+    pub(crate) leaving: Vec<u32>,
     pub(crate) log_start: Option<u64>,
     pub(crate) high_watermark: Option<u64>,
 }
@@ -96,6 +98,21 @@ impl PartitionView {
         self.live_replicas.len() < self.replicas.len()
     }
 
+    /// Whether all replicas are where they should be, and nowhere else.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.joining.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Who comes and who goes: `+4 -1`; a dash when nobody does.
+    pub(crate) fn moving(&self) -> String {
+        if self.is_settled() {
+            return "-".to_owned();
+        }
+        let joining = self.joining.iter().map(|id| format!("+{id}"));
+        let leaving = self.leaving.iter().map(|id| format!("-{id}"));
+        joining.chain(leaving).collect::<Vec<_>>().join(" ")
+    }
+
     fn records(&self) -> Option<u64> {
         Some(self.high_watermark?.saturating_sub(self.log_start?))
     }
@@ -151,6 +168,8 @@ mod tests {
             leader_epoch: None,
             replicas: vec![1, 2, 3],
             live_replicas: vec![2],
+            joining: Vec::new(),
+            leaving: Vec::new(),
             log_start: Some(5),
             high_watermark: None,
         };

@@ -106,6 +106,18 @@ pub struct PartitionFacts {
     pub replicas: Vec<BrokerId>,
     /// Those replicas whose brokers are heard from.
     pub alive_replicas: Vec<BrokerId>,
+    /// The brokers that still hold a replica and are to give it up: the partition moves.
+    pub leaving_replicas: Vec<BrokerId>,
+    /// The brokers that are to hold a replica and do not vote yet.
+    pub joining_replicas: Vec<BrokerId>,
+}
+
+impl PartitionFacts {
+    /// Whether all replicas are where they should be, and nowhere else.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.leaving_replicas.is_empty() && self.joining_replicas.is_empty()
+    }
 }
 
 /// The leader of a partition.
@@ -354,6 +366,8 @@ impl From<v1::PartitionDescription> for PartitionFacts {
             leader: partition.leader.map(LeaderFacts::from),
             replicas: brokers(partition.replicas),
             alive_replicas: brokers(partition.alive_replicas),
+            leaving_replicas: brokers(partition.leaving_replicas),
+            joining_replicas: brokers(partition.joining_replicas),
         }
     }
 }

@@ -7,6 +7,7 @@ mod calls;
 mod facts;
 mod group_facts;
 mod groups;
+mod moves;
 mod stop;
 mod topics;
 mod trim;
@@ -33,6 +34,7 @@ pub use group_facts::{
     SeekTarget, Sought,
 };
 
+pub use moves::PartitionMove;
 pub use stop::{CanStop, StopRisk};
 
 use crate::Error;

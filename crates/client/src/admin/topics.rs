@@ -251,7 +251,7 @@ impl Admin {
     /// change made, and refuse it.
     ///
     /// `read` is told whether an earlier try got no answer, so that the change may be made already.
-    async fn at_controller<R, T>(
+    pub(super) async fn at_controller<R, T>(
         &self,
         items: usize,
         call: impl Fn(Channel, &[usize], u32) -> Answers<R>,

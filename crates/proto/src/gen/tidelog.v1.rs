@@ -596,6 +596,39 @@ pub mod trim_partitions_result {
         Error(super::Error),
     }
 }
+/// MovePartitionsRequest names partitions and their brokers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MovePartitionsRequest {
+    /// Partitions to move, at most 1,000.
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<MovePartitionsItem>,
+    /// Only check whether they could be moved.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+    /// How long the broker may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "3")]
+    pub timeout_ms: u32,
+}
+/// MovePartitionsItem names the brokers of one partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovePartitionsItem {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The brokers that should hold a replica, 1 to 15; the first should lead.
+    #[prost(uint32, repeated, tag = "3")]
+    pub replicas: ::prost::alloc::vec::Vec<u32>,
+}
+/// MovePartitionsResponse tells what was new.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovePartitionsResponse {
+    /// Partitions that were to be somewhere else until now.
+    #[prost(uint32, tag = "1")]
+    pub changed: u32,
+}
 /// CanStopRequest names a broker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CanStopRequest {
@@ -1030,6 +1063,33 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "TrimPartitions"));
             self.inner.unary(req, path, codec).await
         }
+        /// MovePartitions tells which brokers should hold the replicas of partitions, all or none of it. The
+        /// leaders bring it about, which DescribeTopics shows: replicas join once they have caught up, and
+        /// only then leave others. Told something else meanwhile, they turn round.
+        pub async fn move_partitions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MovePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MovePartitionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/MovePartitions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "MovePartitions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
         /// of replicas that have everything. Replicas that are about to have it are waited for, up to 2 s.
         pub async fn can_stop(
@@ -1174,6 +1234,16 @@ pub mod admin_service_server {
             request: tonic::Request<super::TrimPartitionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::TrimPartitionsResponse>,
+            tonic::Status,
+        >;
+        /// MovePartitions tells which brokers should hold the replicas of partitions, all or none of it. The
+        /// leaders bring it about, which DescribeTopics shows: replicas join once they have caught up, and
+        /// only then leave others. Told something else meanwhile, they turn round.
+        async fn move_partitions(
+            &self,
+            request: tonic::Request<super::MovePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MovePartitionsResponse>,
             tonic::Status,
         >;
         /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
@@ -1664,6 +1734,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TrimPartitionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/MovePartitions" => {
+                    #[allow(non_camel_case_types)]
+                    struct MovePartitionsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::MovePartitionsRequest>
+                    for MovePartitionsSvc<T> {
+                        type Response = super::MovePartitionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MovePartitionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::move_partitions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MovePartitionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4625,6 +4740,12 @@ pub struct PartitionDescription {
     /// Those replicas whose brokers the answering broker hears from.
     #[prost(uint32, repeated, tag = "4")]
     pub alive_replicas: ::prost::alloc::vec::Vec<u32>,
+    /// Brokers that still hold a replica and are to give it up: the partition moves.
+    #[prost(uint32, repeated, tag = "5")]
+    pub leaving_replicas: ::prost::alloc::vec::Vec<u32>,
+    /// Brokers that are to hold a replica and do not vote yet, as far as the leader has reported.
+    #[prost(uint32, repeated, tag = "6")]
+    pub joining_replicas: ::prost::alloc::vec::Vec<u32>,
 }
 /// ListTopicsRequest asks for a page of topics.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -13,8 +13,8 @@ use tidelog_log::sim::CrashPlan;
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tidelog_raft::{
-    Environment, Error, Founding, Introduce, Node, NodeConfig, Partition, PartitionConfig,
-    PendingAppend, ProposeError, Refilled, SystemClock, ThreadExecutor,
+    Environment, Error, Founding, Introduce, MemberError, MemberStep, Node, NodeConfig, Partition,
+    PartitionConfig, PendingAppend, ProposeError, Refilled, SystemClock, ThreadExecutor,
 };
 use tidelog_types::batch::{Builder, Codec, Info, NewRecord};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
@@ -50,6 +50,7 @@ pub(crate) struct Running {
 pub(crate) struct Cluster {
     pub(crate) dir: TempDir,
     pub(crate) group: GroupId,
+    founders: BTreeSet<NodeId>,
     addresses: BTreeMap<NodeId, SocketAddr>,
     pub(crate) running: BTreeMap<NodeId, Running>,
     pub(crate) worlds: BTreeMap<NodeId, World>,
@@ -74,6 +75,15 @@ impl Cluster {
     pub(crate) async fn start(nodes: u32, config: PartitionConfig) -> Self {
         let dir = TempDir::new().unwrap();
         Self::start_in(nodes, config, dir, World::real, Timings::Usual).await
+    }
+
+    /// Starts `nodes` nodes with one partition over the first three of them.
+    pub(crate) async fn with_spares(nodes: u32) -> Self {
+        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
+        let mut cluster = Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await;
+        cluster.founders.retain(|node| node.broker.0 <= 3);
+        cluster.start_all().await;
+        cluster
     }
 
     /// Starts `nodes` nodes with one partition over all of them, on simulated disks.
@@ -103,16 +113,24 @@ impl Cluster {
         timings: Timings,
     ) -> Self {
         let mut cluster = Self::reserved_in(nodes, config, dir, world, timings).await;
-        for node in cluster.reserved.keys().copied().collect::<Vec<_>>() {
-            let first = node == NodeId::new(1, 1);
-            cluster.open(node, if first { Founding::Leads } else { Founding::Follows }).await;
+        cluster.start_all().await;
+        cluster
+    }
+
+    async fn start_all(&mut self) {
+        for node in self.reserved.keys().copied().collect::<Vec<_>>() {
+            let founding = match node == NodeId::new(1, 1) {
+                true => Founding::Leads,
+                false if self.founders.contains(&node) => Founding::Follows,
+                false => Founding::Over,
+            };
+            self.open(node, founding).await;
         }
-        let all = cluster.ids();
+        let all = self.ids();
         until("all nodes know that all others live", || {
-            cluster.running.values().all(|running| running.node.live() == all)
+            self.running.values().all(|running| running.node.live() == all)
         })
         .await;
-        cluster
     }
 
     async fn reserved_in(
@@ -128,11 +146,22 @@ impl Cluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             reserved.insert(NodeId::new(broker, 1), listener);
         }
+        let founders = reserved.keys().copied().collect();
         let addresses =
             reserved.iter().map(|(node, it)| (*node, it.local_addr().unwrap())).collect();
         let (running, worlds, wires) = (BTreeMap::new(), BTreeMap::new(), Wires::default());
-        let mut cluster =
-            Self { dir, group, addresses, running, worlds, reserved, wires, config, timings };
+        let mut cluster = Self {
+            dir,
+            group,
+            founders,
+            addresses,
+            running,
+            worlds,
+            reserved,
+            wires,
+            config,
+            timings,
+        };
         for node in cluster.reserved.keys() {
             let data = cluster.data(*node);
             cluster.worlds.insert(*node, world(&data));
@@ -217,7 +246,7 @@ impl Cluster {
     }
 
     async fn open_partition(&self, node: &Node, founding: Founding) -> Result<Partition, Error> {
-        let voters: Vec<NodeId> = self.addresses.keys().copied().collect();
+        let voters: Vec<NodeId> = self.founders.iter().copied().collect();
         node.open_partition(self.group, &voters, self.config, founding).await
     }
 
@@ -324,6 +353,40 @@ impl Cluster {
     fn statuses(&self) -> Vec<String> {
         let of = |running: &Running| format!("{:?}", running.partition.raft_status());
         self.running.values().map(of).collect()
+    }
+
+    /// Has the group's members become these, by whoever leads.
+    pub(crate) async fn move_to(&self, brokers: &[u32]) {
+        let target: BTreeSet<NodeId> = brokers.iter().map(|id| NodeId::new(*id, 1)).collect();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.partition(self.leader().await);
+            let term = leader.leadership().borrow().term;
+            match leader.step_towards(term, &target).await {
+                Ok(MemberStep::There { voters, .. }) => {
+                    assert_eq!(voters.into_iter().collect::<BTreeSet<_>>(), target);
+                    return;
+                }
+                Ok(_) | Err(MemberError::NotLeader) => {}
+                Err(MemberError::Failed(why)) => assert!(Instant::now() < deadline, "{why}"),
+                Err(other) => panic!("{other}"),
+            }
+            assert!(Instant::now() < deadline, "not there: {:?}", self.statuses());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Deletes the replica of a node that its group has done without.
+    pub(crate) async fn give_up(&mut self, id: NodeId) {
+        self.running[&id].node.delete_partition(self.group).await.unwrap();
+        assert!(!self.running[&id].node.holds(self.group));
+    }
+
+    /// Opens the replica of a running node that gave it up, as old news would have it, or new ones.
+    pub(crate) async fn take_up(&mut self, id: NodeId, founding: Founding) {
+        let node = self.running[&id].node.clone();
+        let partition = self.open_partition(&node, founding).await.unwrap();
+        self.running.get_mut(&id).unwrap().partition = partition;
     }
 
     /// The replica of one node.

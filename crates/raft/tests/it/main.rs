@@ -7,6 +7,7 @@ mod coordinators;
 mod founding;
 mod hazards;
 mod late;
+mod members;
 mod moved;
 mod partitions;
 mod quorums;

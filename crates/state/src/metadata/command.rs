@@ -5,12 +5,15 @@
 //!   1 form cluster      4 create topic     7 report leaders
 //!   2 register broker   5 delete topic     8 report deleted
 //!   3 renew broker      6 set configs      9 allocate producer ids
-//!   10 add partitions
+//!   10 add partitions   11 move partitions    12 report members
+//!   13 report left
 //! ```
 //! Random values (ids, tokens, where placement begins) are chosen by the proposer and stand in the
 //! command, so that every replica applies the same.
 
-use tidelog_types::{BrokerId, GroupId, Incarnation, NodeId, PartitionId, Term, TopicId};
+use tidelog_types::{
+    BrokerId, GroupId, Incarnation, LogIndex, LogPosition, NodeId, PartitionId, Term, TopicId,
+};
 
 use super::{Address, BrokerSpec, ClusterId};
 use crate::DecodeError;
@@ -93,6 +96,24 @@ pub enum Command {
         /// As when a topic is created.
         unreachable: Vec<BrokerId>,
     },
+    /// Tells which brokers should hold the replicas of partitions, all or none of it. Proposed again,
+    /// it finds them told so.
+    MovePartitions {
+        /// One per partition.
+        moves: Vec<PartitionMove>,
+    },
+    /// Leaders report who votes in their groups; a report older than what is known is passed over.
+    ReportMembers {
+        /// One per partition.
+        reports: Vec<MembersReport>,
+    },
+    /// A node reports that it holds nothing any more of partitions that have released it.
+    ReportLeft {
+        /// The node.
+        node: NodeId,
+        /// The partitions' groups.
+        groups: Vec<GroupId>,
+    },
     /// A broker asks for a block of producer ids. Repeated, it gets another block: ids are many.
     AllocateProducerIds {
         /// The broker, for the log's reader.
@@ -127,6 +148,29 @@ pub struct LeaderReport {
     pub term: Term,
     /// The leader.
     pub leader: NodeId,
+}
+
+/// Where the replicas of a partition should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionMove {
+    /// The partition's group.
+    pub group: GroupId,
+    /// The brokers; the first should lead.
+    pub replicas: Vec<BrokerId>,
+}
+
+/// Who votes in a partition's group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembersReport {
+    /// The partition's group.
+    pub group: GroupId,
+    /// Where the membership stands in the group's log; it is committed.
+    pub at: LogPosition,
+    /// The voters; never those of a change that is only half done.
+    pub voters: Vec<NodeId>,
+    /// The revision of the partition's target that the leader knew before a majority of the group
+    /// confirmed it as leader and it looked who votes.
+    pub revision: u32,
 }
 
 impl Command {
@@ -206,8 +250,7 @@ fn write_command(writer: &mut Writer, command: &Command) {
         Command::ReportLeaders { reports } => {
             writer.u8(7);
             writer.list(reports.iter(), |writer, report| {
-                writer.u128(report.group.topic.0);
-                writer.u32(report.group.partition.0);
+                write_group(writer, report.group);
                 writer.u64(report.term.0);
                 writer.u64(report.leader.to_u64());
             });
@@ -227,6 +270,28 @@ fn write_command(writer: &mut Writer, command: &Command) {
             writer.u32(*partitions);
             writer.u32(*rotation);
             writer.list(unreachable.iter(), |writer, broker| writer.u32(broker.0));
+        }
+        Command::MovePartitions { moves } => {
+            writer.u8(11);
+            writer.list(moves.iter(), |writer, one| {
+                write_group(writer, one.group);
+                writer.list(one.replicas.iter(), |writer, broker| writer.u32(broker.0));
+            });
+        }
+        Command::ReportMembers { reports } => {
+            writer.u8(12);
+            writer.list(reports.iter(), |writer, report| {
+                write_group(writer, report.group);
+                writer.u64(report.at.term.0);
+                writer.u64(report.at.index.0);
+                writer.list(report.voters.iter(), |writer, node| writer.u64(node.to_u64()));
+                writer.u32(report.revision);
+            });
+        }
+        Command::ReportLeft { node, groups } => {
+            writer.u8(13);
+            writer.u64(node.to_u64());
+            writer.list(groups.iter(), |writer, group| write_group(writer, *group));
         }
     }
 }
@@ -270,15 +335,43 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
             rotation: reader.u32()?,
             unreachable: reader.list(|reader| reader.u32().map(BrokerId))?,
         },
+        11 => Command::MovePartitions {
+            moves: reader.list(|reader| {
+                let group = read_group(reader)?;
+                let replicas = reader.list(|reader| reader.u32().map(BrokerId))?;
+                Ok(PartitionMove { group, replicas })
+            })?,
+        },
+        12 => Command::ReportMembers { reports: reader.list(read_members)? },
+        13 => Command::ReportLeft {
+            node: NodeId::from_u64(reader.u64()?),
+            groups: reader.list(read_group)?,
+        },
         _ => return Err(reader.malformed()),
     })
 }
 
+fn write_group(writer: &mut Writer, group: GroupId) {
+    writer.u128(group.topic.0);
+    writer.u32(group.partition.0);
+}
+
+fn read_group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError> {
+    Ok(GroupId::new(TopicId(reader.u128()?), PartitionId(reader.u32()?)))
+}
+
+fn read_members(reader: &mut Reader<'_>) -> Result<MembersReport, DecodeError> {
+    Ok(MembersReport {
+        group: read_group(reader)?,
+        at: LogPosition { term: Term(reader.u64()?), index: LogIndex(reader.u64()?) },
+        voters: reader.list(|reader| reader.u64().map(NodeId::from_u64))?,
+        revision: reader.u32()?,
+    })
+}
+
 fn read_report(reader: &mut Reader<'_>) -> Result<LeaderReport, DecodeError> {
-    let topic = TopicId(reader.u128()?);
-    let partition = PartitionId(reader.u32()?);
     Ok(LeaderReport {
-        group: GroupId::new(topic, partition),
+        group: read_group(reader)?,
         term: Term(reader.u64()?),
         leader: NodeId::from_u64(reader.u64()?),
     })

@@ -135,8 +135,27 @@ impl Machine {
 
     /// The partitions of live topics that the broker should hold a replica of.
     pub fn hosted_by(&self, broker: BrokerId) -> impl Iterator<Item = (GroupId, &Partition)> {
+        self.live_partitions().filter(move |(_, partition)| partition.replicas.contains(&broker))
+    }
+
+    /// The partitions of live topics with their groups.
+    pub fn live_partitions(&self) -> impl Iterator<Item = (GroupId, &Partition)> {
         let live = self.topics.values().filter(|topic| topic.state == TopicState::Live);
-        live.flat_map(groups).filter(move |(_, partition)| partition.replicas.contains(&broker))
+        live.flat_map(groups)
+    }
+
+    /// Whether a replica of the partition belongs on the node: it votes, or is to, or its group may
+    /// still need it.
+    #[must_use]
+    pub fn belongs_on(&self, node: NodeId, partition: &Partition) -> bool {
+        if partition.has_released(node) {
+            return false;
+        }
+        let is_current = self.brokers.get(&node.broker).is_some_and(|known| known.node() == node);
+        // While nobody has led it, only those that found it may.
+        let is_target =
+            !partition.is_creating() && is_current && partition.replicas.contains(&node.broker);
+        is_target || partition.voters.contains(&node) || partition.may_need(node)
     }
 
     /// The nodes that should hold a replica of the partition: its brokers' newest incarnations.
@@ -203,6 +222,9 @@ impl Machine {
             Command::ReportDeleted { node, topics } => {
                 Ok(self.report_deleted(*node, topics, changes))
             }
+            Command::MovePartitions { moves } => self.move_partitions(moves, changes),
+            Command::ReportMembers { reports } => Ok(self.report_members(reports, changes)),
+            Command::ReportLeft { node, groups } => Ok(self.report_left(*node, groups, changes)),
             Command::AllocateProducerIds { .. } => self.allocate_producer_ids(),
             Command::AddPartitions { topic, partitions, rotation, unreachable } => {
                 self.add_partitions(*topic, *partitions, *rotation, unreachable, changes)
@@ -237,9 +259,7 @@ impl Machine {
     fn report_leaders(&mut self, reports: &[LeaderReport], changes: &mut Vec<Change>) -> Outcome {
         let before = changes.len();
         for LeaderReport { group, term, leader } in reports {
-            let topic = self.topics.get_mut(&group.topic).filter(|t| t.state == TopicState::Live);
-            let partition = topic.and_then(|t| t.partitions.get_mut(group.partition.0 as usize));
-            let Some(partition) = partition else { continue };
+            let Some(partition) = self.live_partition_mut(*group) else { continue };
             if partition.leader.is_none_or(|known| known.term < *term) {
                 partition.leader = Some(Leader { term: *term, node: *leader });
                 partition.state = PartitionState::Active;
@@ -248,6 +268,11 @@ impl Machine {
         }
         let accepted = u32::try_from(changes.len() - before).unwrap_or(u32::MAX);
         Outcome::Reported { accepted }
+    }
+
+    pub(super) fn live_partition_mut(&mut self, group: GroupId) -> Option<&mut Partition> {
+        let topic = self.topics.get_mut(&group.topic).filter(|t| t.state == TopicState::Live)?;
+        topic.partitions.get_mut(group.partition.0 as usize)
     }
 
     fn report_deleted(

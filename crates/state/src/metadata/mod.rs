@@ -2,13 +2,15 @@
 //!
 //! One Raft group holds it; every broker follows that group and reconciles what it hosts with what
 //! [`Machine`] says. The machine holds the *target*: which replicas a partition should have. Who
-//! votes in a partition's group now is known by that group alone.
+//! votes in a partition's group now is known by that group alone; its leader reports it, so that a
+//! node that is no more needed learns of it.
 
 mod broker;
 mod change;
 mod command;
 mod config;
 mod machine;
+mod moves;
 mod outcome;
 mod placement;
 mod registry;
@@ -21,7 +23,7 @@ pub use broker::{
     RACK_BYTES_MAX,
 };
 pub use change::Change;
-pub use command::{Command, ConfigChange, ConfigScope, LeaderReport};
+pub use command::{Command, ConfigChange, ConfigScope, LeaderReport, MembersReport, PartitionMove};
 pub use config::{
     CONFIG_KEYS, ConfigEntry, ConfigKey, ConfigOverrides, ConfigSource, ConfigValue, InvalidConfig,
     TopicConfig,
@@ -30,7 +32,7 @@ pub use machine::{Applied, Machine, PRODUCER_IDS_PER_BLOCK};
 pub use outcome::{Outcome, Refusal, Reply, decode_reply, encode_reply};
 pub use placement::place;
 pub use topic::{
-    Leader, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_DEFAULT, PARTITIONS_PER_TOPIC_MAX, Partition,
-    PartitionState, REPLICATION_FACTOR_DEFAULT_MAX, REPLICATION_FACTOR_MAX, TOPICS_MAX, Topic,
-    TopicState,
+    Leader, Leaving, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_DEFAULT, PARTITIONS_PER_TOPIC_MAX,
+    Partition, PartitionState, REPLICATION_FACTOR_DEFAULT_MAX, REPLICATION_FACTOR_MAX, TOPICS_MAX,
+    Topic, TopicState,
 };

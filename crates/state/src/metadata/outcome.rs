@@ -7,7 +7,7 @@
 //!   2 registered: incarnation u32              7 reported: accepted u32
 //!   3 incarnation: incarnation u32             8 producer ids: first i64, count u32
 //!   4 created: topic u128, partitions u32, replication_factor u32
-//!   9 partitions added: partitions u32
+//!   9 partitions added: partitions u32         10 partitions move: changed u32
 //! ```
 
 use std::fmt;
@@ -60,6 +60,11 @@ pub enum Outcome {
     PartitionsAdded {
         /// How many it has.
         partitions: u32,
+    },
+    /// The partitions are to move, or are where they should be.
+    PartitionsMove {
+        /// How many are told something new.
+        changed: u32,
     },
     /// Producer ids that nobody else gets.
     ProducerIds {
@@ -137,6 +142,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         7 => Ok(Outcome::Reported { accepted: reader.u32()? }),
         8 => Ok(Outcome::ProducerIds { first: ProducerId(reader.i64()?), count: reader.u32()? }),
         9 => Ok(Outcome::PartitionsAdded { partitions: reader.u32()? }),
+        10 => Ok(Outcome::PartitionsMove { changed: reader.u32()? }),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -177,6 +183,10 @@ fn write_outcome(writer: &mut Writer, outcome: &Outcome) {
         Outcome::PartitionsAdded { partitions } => {
             writer.u8(9);
             writer.u32(*partitions);
+        }
+        Outcome::PartitionsMove { changed } => {
+            writer.u8(10);
+            writer.u32(*changed);
         }
     }
 }

@@ -93,7 +93,9 @@ impl Machine {
         broker.incarnation_token = token;
         changes.push(Change::Broker(id));
         changes.extend(self.hosted_by(id).map(|(group, _)| Change::Partition(group)));
-        // Its earlier disk is gone, and with it what was left of deleted topics.
+        // Its earlier disk is gone, and with it what was left of deleted topics and of partitions that
+        // have moved away.
+        self.forget_left(|node| node.broker == id && node.incarnation != incarnation);
         self.forget_deleted(
             |node, _| node.broker == id && node.incarnation != incarnation,
             changes,

@@ -1,7 +1,7 @@
 //! The metadata machine in bytes.
 //!
 //! ```text
-//! version u8 = 1
+//! version u8 = 2
 //! applied      option (term u64, index u64)
 //! cluster      option u128
 //! producer_id_next i64
@@ -11,8 +11,11 @@
 //! topics       list, by id, of (id u128, name text, state u8, created i64, configs,
 //!              partitions, deleting_on list of u64)
 //!   partitions list of (state u8, replicas list of u32, voters list of u64, initializer u64,
-//!              leader option (term u64, node u64))
+//!              leader option (term u64, node u64), voters_at option (term u64, index u64),
+//!              revision u32, leaving list of (node u64, released u8))
 //! ```
+//! Version 1 ended with the leader: no partition ever moved.
+//!
 //! Configs stand as text, so that a later version may widen what a key takes.
 
 use std::collections::BTreeMap;
@@ -23,20 +26,17 @@ use tidelog_types::{
 
 use super::command::{read_place, write_place};
 use super::{
-    Broker, ClusterId, ConfigOverrides, Leader, Machine, Partition, PartitionState, Topic,
+    Broker, ClusterId, ConfigOverrides, Leader, Leaving, Machine, Partition, PartitionState, Topic,
     TopicState,
 };
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 pub(super) fn encode(machine: &Machine) -> Vec<u8> {
     let mut writer = Writer::new(VERSION);
-    writer.option(machine.applied, |writer, applied| {
-        writer.u64(applied.term.0);
-        writer.u64(applied.index.0);
-    });
+    writer.option(machine.applied, write_position);
     writer.option(machine.cluster, |writer, cluster| writer.u128(cluster.0));
     writer.i64(machine.producer_id_next);
     write_configs(&mut writer, &machine.configs);
@@ -47,9 +47,7 @@ pub(super) fn encode(machine: &Machine) -> Vec<u8> {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let mut reader = Reader::new("metadata snapshot", VERSION, bytes)?;
-    let applied = reader.option(|reader| {
-        Ok(LogPosition { term: Term(reader.u64()?), index: LogIndex(reader.u64()?) })
-    })?;
+    let applied = reader.option(read_position)?;
     let cluster = reader.option(|reader| reader.u128().map(ClusterId))?;
     let producer_id_next = reader.i64()?;
     let configs = read_configs(&mut reader)?;
@@ -184,6 +182,12 @@ fn write_partition(writer: &mut Writer, partition: &Partition) {
         writer.u64(leader.term.0);
         writer.u64(leader.node.to_u64());
     });
+    writer.option(partition.voters_at, write_position);
+    writer.u32(partition.revision);
+    writer.list(partition.leaving.iter(), |writer, leaving| {
+        writer.u64(leaving.node.to_u64());
+        writer.u8(u8::from(leaving.released));
+    });
 }
 
 fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, DecodeError> {
@@ -197,7 +201,32 @@ fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, DecodeError> {
     let initializer = read_node(reader)?;
     let leader = reader
         .option(|reader| Ok(Leader { term: Term(reader.u64()?), node: read_node(reader)? }))?;
-    Ok(Partition { state, replicas, voters, initializer, leader })
+    let (mut voters_at, mut revision, mut leaving) = (None, 0, Vec::new());
+    if reader.version() >= 2 {
+        voters_at = reader.option(read_position)?;
+        revision = reader.u32()?;
+        leaving = reader.list(read_leaving)?;
+    }
+    Ok(Partition { state, replicas, voters, voters_at, revision, leaving, initializer, leader })
+}
+
+fn read_leaving(reader: &mut Reader<'_>) -> Result<Leaving, DecodeError> {
+    let node = read_node(reader)?;
+    let released = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(reader.malformed()),
+    };
+    Ok(Leaving { node, released })
+}
+
+fn write_position(writer: &mut Writer, position: LogPosition) {
+    writer.u64(position.term.0);
+    writer.u64(position.index.0);
+}
+
+fn read_position(reader: &mut Reader<'_>) -> Result<LogPosition, DecodeError> {
+    Ok(LogPosition { term: Term(reader.u64()?), index: LogIndex(reader.u64()?) })
 }
 
 fn read_node(reader: &mut Reader<'_>) -> Result<NodeId, DecodeError> {

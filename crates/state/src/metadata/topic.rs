@@ -1,6 +1,6 @@
 //! Topics and their partitions.
 
-use tidelog_types::{BrokerId, NodeId, Term, Timestamp, TopicId, TopicName};
+use tidelog_types::{BrokerId, LogPosition, NodeId, Term, Timestamp, TopicId, TopicName};
 
 use super::ConfigOverrides;
 
@@ -76,16 +76,37 @@ pub struct Leader {
     pub node: NodeId,
 }
 
-/// A partition's target.
+/// A node that a partition moves away from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The node.
+    pub node: NodeId,
+    /// Whether its group does without it: its replica is to be deleted, and the node to say so. Until
+    /// then the group may need it.
+    pub released: bool,
+}
+
+/// A partition's target, and the members of its group as last reported.
+///
+/// Invariants:
+/// - A node of the target that is current is not leaving.
+/// - Whoever may hold a replica is a voter, or in the target, or leaving.
+/// - A released node stays released until it has said that it holds nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// How far its life is.
     pub state: PartitionState,
     /// The brokers that should hold a replica; the first should lead.
     pub replicas: Vec<BrokerId>,
-    /// The first members of its group, as nodes: a broker that comes back with an empty disk is
-    /// not among them.
+    /// The voters of its group, as nodes: those that found it, then those that its leader reported. A
+    /// broker that comes back with an empty disk is not among them.
     pub voters: Vec<NodeId>,
+    /// Where in the group's log the reported voters stand; `None` for those that found it.
+    pub voters_at: Option<LogPosition>,
+    /// How often the target has changed; a report that releases nodes names the one it is about.
+    pub revision: u32,
+    /// Nodes that hold a replica which should not be there any more, ascending.
+    pub leaving: Vec<Leaving>,
     /// The voter that stands for the group's first election; the others follow it.
     pub initializer: NodeId,
     /// The last reported leader.
@@ -97,5 +118,17 @@ impl Partition {
     #[must_use]
     pub fn is_creating(&self) -> bool {
         self.state == PartitionState::Creating
+    }
+
+    /// Whether the group has not yet done without this node's replica.
+    #[must_use]
+    pub fn may_need(&self, node: NodeId) -> bool {
+        self.leaving.iter().any(|leaving| leaving.node == node && !leaving.released)
+    }
+
+    /// Whether this node's replica is to be deleted.
+    #[must_use]
+    pub fn has_released(&self, node: NodeId) -> bool {
+        self.leaving.iter().any(|leaving| leaving.node == node && leaving.released)
     }
 }

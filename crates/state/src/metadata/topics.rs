@@ -119,6 +119,7 @@ impl Machine {
         let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
         for partition in &topic.partitions {
             nodes.extend(&partition.voters);
+            nodes.extend(partition.leaving.iter().map(|leaving| leaving.node));
             nodes.extend(partition.leader.map(|leader| leader.node));
             let replicas = partition.replicas.iter();
             nodes.extend(replicas.filter_map(|id| self.brokers.get(id)).map(Broker::node));
@@ -210,7 +211,16 @@ impl Machine {
         let voters: Vec<NodeId> = replicas.iter().map(|id| self.brokers[id].node()).collect();
         let reachable = voters.iter().find(|node| !unreachable.contains(&node.broker));
         let initializer = *reachable.unwrap_or(&voters[0]);
-        Partition { state: PartitionState::Creating, replicas, voters, initializer, leader: None }
+        Partition {
+            state: PartitionState::Creating,
+            replicas,
+            voters,
+            voters_at: None,
+            revision: 0,
+            leaving: Vec::new(),
+            initializer,
+            leader: None,
+        }
     }
 }
 

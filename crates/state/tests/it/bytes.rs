@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tidelog_state::group;
 use tidelog_state::metadata::{
-    self, Address, BrokerSpec, ClusterId, ConfigChange, ConfigScope, LeaderReport, Refusal,
+    self, Address, BrokerSpec, ClusterId, ConfigChange, ConfigScope, LeaderReport, MembersReport,
+    PartitionMove, Refusal,
 };
 use tidelog_state::{DecodeError, partition};
 use tidelog_types::{
@@ -13,7 +14,7 @@ use tidelog_types::{
     Offset, PartitionId, ProducerEpoch, ProducerId, Term, Timestamp, TopicId, TopicName,
 };
 
-use crate::golden::{check, hex};
+use crate::golden::{check, from_hex, hex};
 use crate::model::batch_info;
 
 const TOPIC: TopicId = TopicId(0x1234_5678_9abc_4def_8123_4567_89ab_cdef);
@@ -101,8 +102,22 @@ fn metadata_snapshot() {
     }
     let bytes = machine.encode();
     assert_eq!(metadata::Machine::decode(&bytes), Ok(machine));
-    check("bytes/metadata_snapshot_v1.hex", &hex(&bytes));
+    check("bytes/metadata_snapshot_v2.hex", &hex(&bytes));
     refuses_other_bytes(&bytes, metadata::Machine::decode);
+}
+
+/// As a version wrote it that knew of no moves.
+#[test]
+fn metadata_snapshot_of_version_1() {
+    let bytes = from_hex("bytes/metadata_snapshot_v1.hex");
+    assert_eq!(bytes[0], 1);
+    let machine = metadata::Machine::decode(&bytes).unwrap();
+    assert!(machine.live_partitions().count() > 0);
+    for (_, partition) in machine.live_partitions() {
+        assert_eq!((partition.voters_at, partition.revision), (None, 0));
+        assert!(partition.leaving.is_empty());
+    }
+    assert_eq!(metadata::Machine::decode(&machine.encode()), Ok(machine));
 }
 
 #[test]
@@ -193,6 +208,25 @@ fn commands() -> Vec<metadata::Command> {
             partitions: 5,
             rotation: 2,
             unreachable: vec![BrokerId(2)],
+        },
+        metadata::Command::RenewBroker { broker: BrokerId(3), token: 0x98 },
+        metadata::Command::MovePartitions {
+            moves: vec![PartitionMove {
+                group: GroupId::new(TOPIC, PartitionId(1)),
+                replicas: vec![BrokerId(3), BrokerId(1)],
+            }],
+        },
+        metadata::Command::ReportMembers {
+            reports: vec![MembersReport {
+                group: GroupId::new(TOPIC, PartitionId(1)),
+                at: LogPosition { term: Term(4), index: LogIndex(17) },
+                voters: vec![NodeId::new(1, 1), NodeId::new(3, 1)],
+                revision: 1,
+            }],
+        },
+        metadata::Command::ReportLeft {
+            node: NodeId::new(2, 2),
+            groups: vec![GroupId::new(TOPIC, PartitionId(2))],
         },
     ]
 }

@@ -63,6 +63,13 @@ pub(crate) fn text_arg<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
     words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
+/// The bytes of a golden file that [`hex`] made.
+pub(crate) fn from_hex(name: &str) -> Vec<u8> {
+    let text = fs::read_to_string(folder().join(name)).unwrap();
+    let bytes = text.lines().flat_map(|row| row.split_whitespace().skip(1));
+    bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+}
+
 /// Bytes in rows of 16, with a checksum-free, reviewable look.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();

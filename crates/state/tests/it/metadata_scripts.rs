@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use tidelog_state::metadata::{
     Address, BrokerSpec, Change, ClusterId, Command, ConfigChange, ConfigScope, LeaderReport,
-    Machine, Outcome, Reply, TopicState, decode_reply, encode_reply,
+    Machine, MembersReport, Outcome, PartitionMove, Reply, TopicState, decode_reply, encode_reply,
 };
 use tidelog_types::{
     BrokerId, GroupId, Incarnation, LogIndex, LogPosition, NodeId, PartitionId, Term, Timestamp,
@@ -36,6 +36,11 @@ fn run(machine: &mut Machine, words: &[&str]) -> String {
                 format!("{} on {}", show_group(machine, group), show_nodes(&nodes))
             };
             hosted.map(line).collect::<Vec<_>>().join("\n")
+        }
+        "belongs" => {
+            let node = node(words[1]);
+            let on = machine.live_partitions().filter(|(_, p)| machine.belongs_on(node, p));
+            on.map(|(group, _)| show_group(machine, group)).collect::<Vec<_>>().join(" ")
         }
         "snapshot" => {
             let bytes = machine.encode();
@@ -110,6 +115,16 @@ fn parse(words: &[&str]) -> Command {
             rotation: arg(words, "rotation", 0),
             unreachable: list("unreachable").map(|id| BrokerId(id.parse().unwrap())).collect(),
         },
+        "move" => {
+            Command::MovePartitions { moves: words[1..].iter().map(|word| a_move(word)).collect() }
+        }
+        "members" => {
+            Command::ReportMembers { reports: words[1..].iter().map(|w| members(w)).collect() }
+        }
+        "left" => Command::ReportLeft {
+            node: node(text_arg(words, "node").unwrap()),
+            groups: list("groups").map(group).collect(),
+        },
         "delete" => Command::DeleteTopic { topic: topic() },
         "set" => Command::SetConfigs {
             scope: scope(words[1]),
@@ -142,6 +157,34 @@ fn broker(text: &str) -> BrokerSpec {
 fn node(text: &str) -> NodeId {
     let (broker, incarnation) = text.split_once('.').unwrap();
     NodeId::new(broker.parse().unwrap(), incarnation.parse().unwrap())
+}
+
+/// `300/2`: partition 2 of topic 300.
+fn group(text: &str) -> GroupId {
+    let (topic, partition) = text.split_once('/').unwrap();
+    GroupId::new(TopicId(topic.parse().unwrap()), PartitionId(partition.parse().unwrap()))
+}
+
+/// `300/2:1,4`: partition 2 of topic 300 should be on brokers 1 and 4.
+fn a_move(text: &str) -> PartitionMove {
+    let (of, brokers) = text.split_once(':').unwrap();
+    let brokers = brokers.split(',').filter(|id| !id.is_empty());
+    let replicas = brokers.map(|id| BrokerId(id.parse().unwrap())).collect();
+    PartitionMove { group: group(of), replicas }
+}
+
+/// `300/2:t5:i9:r1:1.1,4.1`: by entry 9 of term 5, nodes 1.1 and 4.1 vote; it is about revision 1.
+fn members(text: &str) -> MembersReport {
+    let parts: Vec<_> = text.split(':').collect();
+    MembersReport {
+        group: group(parts[0]),
+        at: LogPosition {
+            term: Term(parts[1][1..].parse().unwrap()),
+            index: LogIndex(parts[2][1..].parse().unwrap()),
+        },
+        revision: parts[3][1..].parse().unwrap(),
+        voters: parts[4].split(',').map(node).collect(),
+    }
 }
 
 /// `300/2:t5:1.1`: partition 2 of topic 300 is led in term 5 by node 1.1.
@@ -212,6 +255,13 @@ fn show_topic(machine: &Machine, id: TopicId) -> String {
         if let Some(leader) = partition.leader {
             write!(text, ", leader {} in term {}", leader.node, leader.term).unwrap();
         }
+        if let Some(at) = partition.voters_at {
+            write!(text, ", voters {} at {at}", show_nodes(&partition.voters)).unwrap();
+        }
+        for leaving in &partition.leaving {
+            let how = if leaving.released { "released" } else { "leaving" };
+            write!(text, ", {} {how}", leaving.node).unwrap();
+        }
     }
     text
 }
@@ -242,6 +292,7 @@ fn show_reply(reply: &Reply) -> String {
         Ok(Outcome::ConfigsSet) => "set".into(),
         Ok(Outcome::Reported { accepted }) => format!("{accepted} accepted"),
         Ok(Outcome::PartitionsAdded { partitions }) => format!("{partitions} partitions"),
+        Ok(Outcome::PartitionsMove { changed }) => format!("{changed} to move"),
         Ok(Outcome::ProducerIds { first, count }) => format!("{count} from {first}"),
     }
 }

@@ -95,7 +95,11 @@ fn round<T: PartialEq + Debug>(
 }
 
 fn snapshots() -> Vec<Vec<u8>> {
-    golden(include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v1.hex"))
+    let newest =
+        include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v2.hex");
+    let first =
+        include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v1.hex");
+    [golden(newest), golden(first)].concat()
 }
 
 fn machine() -> metadata::Machine {

@@ -162,6 +162,13 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn move_partitions(
+        &self,
+        _: Request<v1::MovePartitionsRequest>,
+    ) -> Result<Response<v1::MovePartitionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn trim_partitions(
         &self,
         _: Request<v1::TrimPartitionsRequest>,

@@ -32,6 +32,7 @@ fn describe(state: &State, name: &str) -> Result<v1::TopicDescription, Error> {
                 .then(|| LeaderHint::new(leader, address, partition.epoch)),
             replicas: state.addresses.keys().copied().collect(),
             alive_replicas: state.addresses.keys().copied().collect(),
+            ..v1::PartitionDescription::default()
         }
     });
     let configs = topic.configs.iter().map(|(name, value)| v1::ConfigEntry {
