@@ -30,6 +30,7 @@ mod full_disk;
 mod groups;
 mod handlers;
 mod hostile;
+mod joins;
 mod kills;
 mod languages;
 mod log_level;

@@ -29,7 +29,8 @@ use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
 use crate::{
-    formation, groups, http, introducer, leaders, mover, reconcile, registry, repair, server,
+    formation, groups, http, introducer, join, leaders, mover, reconcile, registry, repair, server,
+    voters,
 };
 
 /// Where the view lies in the data directory.
@@ -365,15 +366,22 @@ async fn live(
     let advertised =
         addresses.into_iter().map(|(listener, at)| (name(listener), at.advertised)).collect();
     let mut tasks = JoinSet::new();
+    let advertised = Advertised(advertised);
+    if !core.config.seeds.is_empty() {
+        let (config, env) = (core.config.clone(), core.env.clone());
+        let announced = join::announce(Arc::clone(&cluster), config, env, advertised.clone());
+        tasks.spawn(announced);
+    }
     tasks.spawn(endless(introducer::catch_up(Arc::clone(&cluster), introducer)));
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
     tasks.spawn(endless(mover::follow(Arc::clone(&cluster))));
+    tasks.spawn(endless(voters::follow(Arc::clone(&cluster))));
     tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
     let (config, env) = (core.config.clone(), core.env.clone());
-    tasks.spawn(registry::follow(cluster, config, env, identity, Advertised(advertised)));
+    tasks.spawn(registry::follow(cluster, config, env, identity, advertised));
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}
@@ -404,16 +412,14 @@ async fn open_cluster(
     let (config, env) = (&core.config, &core.env);
     let node = Node::open(node, env.node.clone());
     let node = node.await.map_err(|err| failed(&err))?;
-    let initial = config.initial_brokers.iter();
-    let initial_nodes: Vec<NodeId> = formation::initial_nodes(config).into_iter().collect();
-    node.set_addresses(
-        initial_nodes
-            .iter()
-            .copied()
-            .zip(initial)
-            .map(|(node, one)| (node, one.address.to_string()))
-            .collect(),
-    );
+    let first = if config.seeds.is_empty() {
+        let initial = config.initial_brokers.iter().map(|one| one.address.to_string());
+        formation::initial_nodes(config).into_iter().zip(initial).collect()
+    } else {
+        join::known(config, env, introducer).await
+    };
+    let initial_nodes: Vec<NodeId> = first.keys().copied().collect();
+    node.set_addresses(first);
     raft.switch(node.service(Arc::clone(introducer) as _));
     let metadata = open_metadata(&node, &initial_nodes, initialize).await;
     let metadata = metadata.map_err(|err| failed(&err))?;

@@ -262,7 +262,7 @@ impl Cluster {
         command: &Command,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        let request = CommandRequest { command: command.encode().into() };
+        let request = CommandRequest { command: command.encode().into(), forward: false };
         let response = self.ask_controller(&request, deadline).await?;
         let reply = decode_reply(&response.reply)
             .map_err(|err| Error::new(ErrorCode::UnknownServerError, err.to_string()))?;
@@ -283,7 +283,7 @@ impl Cluster {
             return Ok(());
         }
         let began = Instant::now();
-        let request = CommandRequest { command: Bytes::new() };
+        let request = CommandRequest { command: Bytes::new(), forward: false };
         let response = self.ask_controller(&request, deadline).await?;
         self.reach(LogIndex(response.applied), deadline).await?;
         *caught_up = Some(began);
@@ -302,7 +302,7 @@ impl Cluster {
         timeout_at(deadline, shown).await.map_err(late)
     }
 
-    async fn ask_controller(
+    pub(crate) async fn ask_controller(
         &self,
         request: &CommandRequest,
         deadline: Instant,

@@ -3,13 +3,16 @@
 //! ```text
 //! /tidelog.v1.ControllerService/Command      on the internal listener only
 //! request    1 command bytes    a metadata command; empty: only catch up
+//!            2 forward bool     pass it on to the leader: from a broker that joins, and knows none
 //! response   1 reply   bytes    the machine's reply; empty for an empty command
 //!            2 applied uint64   index of an entry as of which the reply holds
 //! ```
-//! Whoever is not the leader answers `NOT_CONTROLLER`; nobody forwards what was forwarded.
+//! Whoever is not the leader answers `NOT_CONTROLLER`, unless it is to forward; nobody forwards what
+//! was forwarded.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -18,6 +21,7 @@ use tidelog_proto::v1::Error;
 use tidelog_raft::{CommandError, Metadata};
 use tidelog_state::metadata::{Command, encode_reply};
 use tidelog_types::{ErrorCode, LogIndex};
+use tokio::time::Instant;
 use tonic::body::Body as TonicBody;
 use tonic::codegen::{Body, StdError, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -29,6 +33,9 @@ use tower::Service;
 use crate::core::Core;
 use crate::limits;
 
+/// How long the leader may take to answer what is passed on to it.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 const PATH: &str = "/tidelog.v1.ControllerService/Command";
 
 /// Asks the leader.
@@ -36,6 +43,8 @@ const PATH: &str = "/tidelog.v1.ControllerService/Command";
 pub(crate) struct CommandRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub(crate) command: Bytes,
+    #[prost(bool, tag = "2")]
+    pub(crate) forward: bool,
 }
 
 /// The leader's answer.
@@ -92,6 +101,10 @@ impl ControllerServer {
             && let Err(err) = Command::decode(&request.command)
         {
             return Err(Error::new(ErrorCode::InvalidRequest, err.to_string()));
+        }
+        if request.forward {
+            let asked = CommandRequest { forward: false, ..request.clone() };
+            return cluster.ask_controller(&asked, Instant::now() + FORWARD_TIMEOUT).await;
         }
         execute(&cluster.metadata, request).await.map_err(|err| match err {
             CommandError::NotLeader { .. } => Error::new(

@@ -8,6 +8,8 @@
 //!   nothing had happened, since it may have voted;
 //! - one has an identity, but has just come back and does not know yet what its cluster knows: wait.
 //!
+//! A broker with `seeds` instead joins a cluster that is there: see `join`.
+//!
 //! A list that differs from that of the broker that forms, or of a cluster, is refused.
 //!
 //! Not covered: a broker that joins, votes, and loses its disk before it has registered is not known
@@ -28,6 +30,7 @@ use crate::config::{Config, InitialBroker};
 use crate::environment::Environment;
 use crate::identity::{Identity, IdentityError};
 use crate::introducer::Introducer;
+use crate::join::{self, Joined};
 
 /// Pause between two rounds of questions.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -95,8 +98,17 @@ pub(crate) async fn settle(
     }
     let mut said: Option<(String, Instant)> = None;
     loop {
-        let answers = ask(config, env, introducer).await;
-        let (cluster_id, forming) = match decide(config, &answers) {
+        let decision = if config.seeds.is_empty() {
+            let answers = ask(config, env, introducer).await;
+            decide(config, &answers)
+        } else {
+            match join::join(config, env, introducer).await {
+                Joined::As(identity) => return join_as(config, env, introducer, identity).await,
+                Joined::Wait(reason) => Decision::Wait(reason),
+                Joined::Refuse(reason) => Decision::Refuse(reason),
+            }
+        };
+        let (cluster_id, forming) = match decision {
             Decision::Refuse(reason) => return Err(FormationError::Refused(reason)),
             Decision::Form => (uuid(env), true),
             Decision::Join(cluster_id) => (cluster_id, false),
@@ -114,12 +126,23 @@ pub(crate) async fn settle(
         };
         let node = NodeId { broker: config.broker(), incarnation: FIRST };
         let identity = Identity::new(cluster_id, node, forming);
-        write(env, config, identity.clone()).await?;
-        info!(cluster = identity.cluster_id, forming, "joined a cluster");
-        introducer.join(&identity);
-        let initialize = forming.then(|| initial_nodes(config));
-        return Ok(Settled { identity, initialize });
+        return join_as(config, env, introducer, identity).await;
     }
+}
+
+/// Writes down who this broker is, before it does anything as such.
+async fn join_as(
+    config: &Config,
+    env: &Environment,
+    introducer: &Introducer,
+    identity: Identity,
+) -> Result<Settled, FormationError> {
+    write(env, config, identity.clone()).await?;
+    let forming = identity.forming;
+    info!(cluster = identity.cluster_id, forming, "joined a cluster");
+    introducer.join(&identity);
+    let initialize = forming.then(|| initial_nodes(config));
+    Ok(Settled { identity, initialize })
 }
 
 /// Writes the identity off the tasks.

@@ -1,11 +1,12 @@
 //! The replicas that this broker hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tidelog_raft::{
-    Coordinator, Leadership, MemberError, MemberStep, Partition, RaftStatus, Role, TransferError,
+    Coordinator, Leadership, MemberError, MemberStep, Partition, RaftStatus, Role, Target,
+    TransferError,
 };
 use tidelog_types::{GroupId, NodeId, Term, TopicName};
 use tokio::sync::watch;
@@ -108,11 +109,11 @@ impl Replica {
         }
     }
 
-    /// Takes one step towards the nodes that should vote; see [`Partition::step_towards`].
+    /// Takes one step towards the members that the group should have; see [`Partition::step_towards`].
     pub(crate) async fn step_towards(
         &self,
         term: Term,
-        target: &BTreeSet<NodeId>,
+        target: &Target,
     ) -> Result<MemberStep, MemberError> {
         match &self.state {
             ReplicaState::Open(partition) => partition.step_towards(term, target).await,

@@ -104,7 +104,9 @@ pub(crate) async fn catch_up(cluster: Arc<Cluster>, introducer: Arc<Introducer>)
 
 impl Introduce for Introducer {
     fn introduce(&self, asker: &v1::IntroduceRequest) -> v1::IntroduceResponse {
-        if asker.initial_brokers != self.initial_brokers {
+        // Who joins a cluster that is there has no such list.
+        let has_list = !asker.initial_brokers.is_empty() && !self.initial_brokers.is_empty();
+        if has_list && asker.initial_brokers != self.initial_brokers {
             warn!(
                 broker = asker.broker_id,
                 theirs = asker.initial_brokers.join(","),

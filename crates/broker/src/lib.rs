@@ -40,6 +40,7 @@ mod http;
 mod identity;
 mod intake;
 mod introducer;
+mod join;
 mod leaders;
 pub mod limits;
 pub mod logging;
@@ -52,6 +53,7 @@ mod repair;
 mod server;
 mod services;
 mod view;
+mod voters;
 
 pub use broker::{Broker, ListenerAddress, RunError, StartError};
 pub use config::Config;

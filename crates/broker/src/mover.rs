@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tidelog_raft::{MemberError, MemberStep, Role};
+use tidelog_raft::{MemberError, MemberStep, Role, Target};
 use tidelog_state::metadata::{Command, Machine, MembersReport, Partition};
 use tidelog_types::{GroupId, NodeId, Term};
 use tokio::time::{Instant, sleep, timeout};
@@ -106,12 +106,13 @@ async fn step(machine: &Machine, Due { replica, term }: Due) -> Option<MembersRe
     let group = replica.group;
     let partition = machine.partition(group)?;
     let revision = partition.revision;
-    let target: BTreeSet<NodeId> = machine.target_nodes(partition).into_iter().collect();
+    let voters = machine.target_nodes(partition).into_iter().collect();
+    let target = Target { voters, ..Target::default() };
     let stepped = timeout(STEP_TIMEOUT, replica.step_towards(term, &target)).await;
     let name = Name { topic: replica.topic.as_str(), group };
     match stepped {
         Ok(Ok(MemberStep::There { at, voters })) => {
-            info!(%name, ?voters, "a partition is where it should be");
+            info!(%name, voters = %shown(&voters), "a partition is where it should be");
             Some(MembersReport { group, at, voters, revision })
         }
         Ok(Ok(MemberStep::Changed)) => {
@@ -133,6 +134,11 @@ async fn step(machine: &Machine, Due { replica, term }: Due) -> Option<MembersRe
             None
         }
     }
+}
+
+/// Nodes as people write them.
+pub(crate) fn shown<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+    nodes.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A partition as people write it.

@@ -14,6 +14,13 @@ use crate::limits;
 /// How long a dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often a connection is tried, used or not. On one that silently broke every call would time out,
+/// for as long as the system takes to notice: a quarter of an hour.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the answer to a ping may take before the connection is dialed anew.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Connections per address for calls that wait. HTTP/2 holds a call up when its connection has as many
 /// as it may have, so calls that wait must not share one with calls that do not.
 const WAITING_CONNECTIONS: usize = 4;
@@ -90,6 +97,10 @@ impl Others {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?
             .connect_timeout(DIAL_TIMEOUT)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            // A call gives up before a ping does: only pings between calls find a dead connection.
+            .keep_alive_while_idle(true)
             .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES);
         let (connector, address) = (Arc::clone(&self.connector), address.to_owned());

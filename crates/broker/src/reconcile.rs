@@ -79,13 +79,12 @@ async fn reconcile(
 ) -> bool {
     let share = config.limits.in_flight_bytes_per_partition.bytes();
     let mut wanted = wanted(cluster, machine);
-    let left;
-    if is_fresh {
-        left = leave(cluster, released(cluster, machine)).await;
+    let left = if is_fresh {
+        leave(cluster, released(cluster, machine)).await
     } else {
         wanted.retain(|wanted| cluster.node.holds(wanted.group));
-        left = !needs_news(cluster, machine);
-    }
+        !needs_news(cluster, machine)
+    };
     let opened = stream::iter(wanted)
         .map(|wanted| open(cluster, wanted, share))
         .buffer_unordered(AT_A_TIME)

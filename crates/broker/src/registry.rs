@@ -25,7 +25,7 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Advertised(pub(crate) Vec<(ListenerName, HostPort)>);
 
 impl Advertised {
-    fn addresses(&self) -> Vec<Address> {
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         let address = |(name, at): &(ListenerName, HostPort)| Address {
             listener: name.as_str().to_owned(),
             host: at.host.clone(),

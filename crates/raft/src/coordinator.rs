@@ -1,6 +1,5 @@
 //! A coordinator of consumer groups on this node, as the broker uses it.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tidelog_state::group::{Command, Group, Machine, Outcome as Done};
@@ -11,7 +10,7 @@ use crate::clock::Clock;
 use crate::commands::{self, CommandError};
 use crate::config::Outcome;
 use crate::leadership::Leadership;
-use crate::members::{MemberError, MemberStep};
+use crate::members::{MemberError, MemberStep, Target};
 use crate::partition::{TransferError, transferred};
 use crate::replica::{Campaigner, RaftStatus, Replica};
 use crate::store::machines::CoordinatorMachine;
@@ -87,16 +86,15 @@ impl Coordinator {
         transferred(self.replica.transfer(to, &*self.campaigner).await)
     }
 
-    /// Takes one step towards `target`, the nodes that should vote, which must have been asked for after
-    /// this node was elected in `term`. Leader only. Cancelling may leave the change half done; the next
-    /// step finishes it.
+    /// Takes one step towards `target`, which must have been asked for after this node was elected in
+    /// `term`. Leader only. Cancelling may leave the change half done; the next step finishes it.
     ///
     /// # Errors
     /// See [`MemberError`].
     pub async fn step_towards(
         &self,
         term: Term,
-        target: &BTreeSet<NodeId>,
+        target: &Target,
     ) -> Result<MemberStep, MemberError> {
         self.replica.step_towards(term, target, &*self.campaigner).await
     }

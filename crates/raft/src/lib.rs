@@ -47,7 +47,7 @@ pub use leadership::{Leadership, Role};
 pub use link::connector::{BoxedIo, Connector, Dial, Io, TcpConnector};
 pub use link::peer::PeerStatus;
 pub use link::server::{Introduce, RaftServer};
-pub use members::{MemberError, MemberStep};
+pub use members::{MemberError, MemberStep, Target};
 pub use metadata::Metadata;
 pub use node::{
     Error, Founding, Node, Refilled, RepairError, ScrubReport, Scrubbing, Stats, SteppedOut,

@@ -54,6 +54,15 @@ pub enum MemberError {
     Failed(String),
 }
 
+/// The members that a group should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Who should vote; not empty.
+    pub voters: BTreeSet<NodeId>,
+    /// Who should follow without a vote.
+    pub learners: BTreeSet<NodeId>,
+}
+
 /// What the log says next.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -73,7 +82,7 @@ impl<M: Machine> Replica<M> {
     pub(crate) async fn step_towards(
         &self,
         term: Term,
-        target: &BTreeSet<NodeId>,
+        target: &Target,
         campaign: &dyn Campaigner,
     ) -> Result<MemberStep, MemberError> {
         self.linearize().await.map_err(refused)?;
@@ -115,7 +124,7 @@ impl<M: Machine> Replica<M> {
         // Only in the term for which the target was asked for, and on what was looked at.
         let as_seen = [
             Precondition::CommittedLeaderId { committed_leader_id: LeaderId::new(term.0) },
-            Precondition::LastMembershipLogId { last_membership_log_id: stored.log_id().clone() },
+            Precondition::LastMembershipLogId { last_membership_log_id: *stored.log_id() },
         ];
         match self.raft.change_membership_if(change, false, as_seen).await {
             Ok(_) => Ok(MemberStep::Changed),
@@ -133,7 +142,7 @@ impl<M: Machine> Replica<M> {
 /// The next step of a group with these committed members.
 fn next(
     members: &Members,
-    target: &BTreeSet<NodeId>,
+    target: &Target,
     me: NodeId,
     lag: impl Fn(&NodeId) -> u64,
     live: impl Fn(&NodeId) -> bool,
@@ -145,18 +154,17 @@ fn next(
     }
     let voters: BTreeSet<NodeId> = members.voter_ids().collect();
     let learners: BTreeSet<NodeId> = members.learner_ids().collect();
-    let missing: BTreeSet<NodeId> = target
-        .iter()
-        .filter(|node| !voters.contains(node) && !learners.contains(node))
-        .copied()
-        .collect();
+    let wanted = target.voters.union(&target.learners);
+    let missing: BTreeSet<NodeId> =
+        wanted.filter(|node| !voters.contains(node) && !learners.contains(node)).copied().collect();
     if !missing.is_empty() {
         return Next::Learn(missing);
     }
-    if voters == *target {
-        let strays: BTreeSet<NodeId> = learners.difference(target).copied().collect();
+    if voters == target.voters {
+        let strays: BTreeSet<NodeId> = learners.difference(&target.learners).copied().collect();
         return if strays.is_empty() { Next::Nothing } else { Next::Forget(strays) };
     }
+    let target = &target.voters;
     let learning = target.intersection(&learners).map(|node| (*node, lag(node)));
     let behind: Vec<_> = learning.filter(|(_, lag)| *lag > LAG_ENTRIES_MAX).collect();
     if !behind.is_empty() {
@@ -192,6 +200,10 @@ mod tests {
         NodeId::new(broker, 1)
     }
 
+    fn voting(list: &[u32]) -> Target {
+        Target { voters: nodes(list), ..Target::default() }
+    }
+
     /// The next step of node 1, which leads; whose lag is given is behind, and the others are not.
     fn step(configs: &[&[u32]], learners: &[u32], target: &[u32], behind: &[u32]) -> Next {
         let configs = configs.iter().map(|config| nodes(config)).collect();
@@ -199,7 +211,7 @@ mod tests {
         let lag = |node: &NodeId| {
             if nodes(behind).contains(node) { LAG_ENTRIES_MAX + 1 } else { LAG_ENTRIES_MAX }
         };
-        next(&members, &nodes(target), node(1), lag, |_| true)
+        next(&members, &voting(target), node(1), lag, |_| true)
     }
 
     #[test]
@@ -232,10 +244,32 @@ mod tests {
     }
 
     #[test]
+    fn who_should_follow_without_a_vote_does() {
+        let target = |voters: &[u32], learners: &[u32]| Target {
+            voters: nodes(voters),
+            learners: nodes(learners),
+        };
+        let step = |voters: &[u32], learners: &[u32], target: &Target| {
+            let members = Members::new_with_defaults(vec![nodes(voters)], nodes(learners));
+            next(&members, target, node(1), |_| 0, |_| true)
+        };
+        let first = target(&[1, 2, 3], &[4]);
+        assert_eq!(step(&[1, 2, 3], &[], &first), Next::Learn(nodes(&[4])));
+        assert_eq!(step(&[1, 2, 3], &[4], &first), Next::Nothing);
+        let five = target(&[1, 2, 3, 4, 5], &[]);
+        assert_eq!(step(&[1, 2, 3], &[4], &five), Next::Learn(nodes(&[5])));
+        assert_eq!(step(&[1, 2, 3], &[4, 5], &five), Next::Vote(nodes(&[1, 2, 3, 4, 5])));
+        // A voter that should only follow is let go first, and learns anew.
+        let fewer = target(&[1, 2, 3], &[4, 5]);
+        assert_eq!(step(&[1, 2, 3, 4, 5], &[], &fewer), Next::Vote(nodes(&[1, 2, 3])));
+        assert_eq!(step(&[1, 2, 3], &[], &fewer), Next::Learn(nodes(&[4, 5])));
+    }
+
+    #[test]
     fn leadership_goes_to_nobody_who_is_gone() {
         let members = Members::new_with_defaults(vec![nodes(&[1, 2, 3])], nodes(&[]));
         let live = |node: &NodeId| node.broker.0 == 3;
-        let next = next(&members, &nodes(&[2, 3]), node(1), |_| 0, live);
+        let next = next(&members, &voting(&[2, 3]), node(1), |_| 0, live);
         assert_eq!(next, Next::HandOver(node(3)));
     }
 }

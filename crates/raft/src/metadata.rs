@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tidelog_state::metadata::{Command, Machine, Outcome as Changed};
-use tidelog_types::NodeId;
+use tidelog_types::{NodeId, Term};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::commands::{self, CommandError};
 use crate::config::Outcome;
 use crate::leadership::Leadership;
+use crate::members::{MemberError, MemberStep, Target};
 use crate::partition::{TransferError, transferred};
 use crate::replica::{Campaigner, RaftStatus, Replica};
 use crate::store::machines::{MetadataMachine, Progress};
@@ -70,6 +71,19 @@ impl Metadata {
     /// See [`TransferError`].
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), TransferError> {
         transferred(self.replica.transfer(to, &*self.campaigner).await)
+    }
+
+    /// Takes one step towards `target`, which must have been asked for after this node was elected in
+    /// `term`. Leader only. Cancelling may leave the change half done; the next step finishes it.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn step_towards(
+        &self,
+        term: Term,
+        target: &Target,
+    ) -> Result<MemberStep, MemberError> {
+        self.replica.step_towards(term, target, &*self.campaigner).await
     }
 
     /// Where Raft stands.

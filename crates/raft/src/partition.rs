@@ -1,6 +1,5 @@
 //! A partition's replica on this node, as the broker uses it.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::executor::{self, Executor};
 use crate::leadership::{Leadership, Role};
-use crate::members::{MemberError, MemberStep};
+use crate::members::{MemberError, MemberStep, Target};
 use crate::node::Suspect;
 use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::sequencing::{Appended, ProposeError, Request};
@@ -269,16 +268,15 @@ impl Partition {
         transferred(self.replica.transfer(to, &*self.campaigner).await)
     }
 
-    /// Takes one step towards `target`, the nodes that should vote, which must have been asked for after
-    /// this node was elected in `term`. Leader only. Cancelling may leave the change half done; the next
-    /// step finishes it.
+    /// Takes one step towards `target`, which must have been asked for after this node was elected in
+    /// `term`. Leader only. Cancelling may leave the change half done; the next step finishes it.
     ///
     /// # Errors
     /// See [`MemberError`].
     pub async fn step_towards(
         &self,
         term: Term,
-        target: &BTreeSet<NodeId>,
+        target: &Target,
     ) -> Result<MemberStep, MemberError> {
         self.replica.step_towards(term, target, &*self.campaigner).await
     }

@@ -11,10 +11,39 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn problem(config: &Config) -> Option<String> {
-    initial_brokers(config)
+    members(config)
         .or_else(|| listeners(config))
         .or_else(|| limits_of(config))
         .or_else(|| timings(config))
+}
+
+/// Either the brokers that form the cluster are named, or some of one that is there.
+fn members(config: &Config) -> Option<String> {
+    match (config.initial_brokers.is_empty(), config.seeds.is_empty()) {
+        (true, true) => Some(
+            "initial_brokers and seeds are both missing: give the brokers that form a cluster, or \
+             the internal addresses of some whose cluster this one joins"
+                .to_owned(),
+        ),
+        (false, false) => Some(
+            "initial_brokers and seeds are both given: a broker forms a cluster or joins one"
+                .to_owned(),
+        ),
+        (false, true) => initial_brokers(config),
+        (true, false) => seeds(config),
+    }
+}
+
+fn seeds(config: &Config) -> Option<String> {
+    if config.seeds.iter().any(|seed| seed.port == 0 || seed.is_unspecified()) {
+        return Some("seeds must be addresses that can be dialed".to_owned());
+    }
+    let internal = &config.listener.internal;
+    if internal.advertised.is_none() && internal.bind.is_unspecified() {
+        let bind = &internal.bind;
+        return Some(format!("listener.internal.advertised is missing: nobody can dial {bind}"));
+    }
+    None
 }
 
 fn initial_brokers(config: &Config) -> Option<String> {
@@ -151,6 +180,21 @@ mod tests {
         check(|c| c.initial_brokers[1].id = BrokerId(1), "broker 1 twice");
         check(|c| c.initial_brokers[2].address.port = 1, "address h:1 twice");
         check(|c| c.broker_id = 7, "add 7@host:port");
+        check(|c| c.initial_brokers.clear(), "are both missing");
+        let seed = HostPort { host: "h".to_owned(), port: 7171 };
+        check(|c| c.seeds.push(seed.clone()), "are both given");
+        let joins = |seeds: &[&str]| {
+            let seeds = seeds.iter().map(|seed| seed.parse().unwrap()).collect();
+            move |c: &mut Config| (c.initial_brokers, c.seeds) = (Vec::new(), seeds)
+        };
+        check(joins(&["h:7171", "0.0.0.0:7171"]), "can be dialed");
+        check(
+            |c| {
+                joins(&["h:7171"])(c);
+                c.listener.internal.bind.host = "0.0.0.0".to_owned();
+            },
+            "listener.internal.advertised is missing",
+        );
         check(|c| c.listener.http.bind.port = 7071, "are both 127.0.0.1:7071");
         check(
             |c| c.listener.client.bind.host = "0.0.0.0".to_owned(),

@@ -89,8 +89,10 @@ keys! {
     "Where everything of this broker lies, relative to the working directory. Another broker's directory is refused."
     "rack": Option<String> = rack;
     "Where the broker stands: replicas of a partition are spread over racks. Left out or wrong: one rack may hold them all."
-    "initial_brokers": Vec<InitialBroker> = initial_brokers, required;
-    "The 1, 3 or 5 brokers that form the cluster, equal on all of them, with their internal addresses. A broker whose list differs is refused."
+    "initial_brokers": Vec<InitialBroker> = initial_brokers;
+    "The 1, 3 or 5 brokers that form the cluster, equal on all of them, with their internal addresses. A broker whose list differs is refused. This or `seeds` must be given."
+    "seeds": Vec<HostPort> = seeds;
+    "Internal addresses of brokers of a cluster that is there, which this broker joins: it needs one that answers. Wrong: it waits."
     "listener.client.bind": HostPort = listener.client.bind;
     "Where clients are served. Not reachable from where they run: they cannot connect."
     "listener.client.advertised": Option<HostPort> = listener.client.advertised;
@@ -98,7 +100,7 @@ keys! {
     "listener.internal.bind": HostPort = listener.internal.bind;
     "Where the other brokers are served. Not reachable for them: this broker counts as dead."
     "listener.internal.advertised": Option<HostPort> = listener.internal.advertised;
-    "What the other brokers dial; this broker's address in `initial_brokers` when left out. Wrong: it drops out of all its groups."
+    "What the other brokers dial; this broker's address in `initial_brokers`, or else `bind`, when left out. Wrong: it drops out of all its groups."
     "listener.http.bind": HostPort = listener.http.bind;
     "Where `/metrics`, `/healthz` and `/readyz` are served. Open to the world: so are the metrics."
     "listener.http.advertised": Option<HostPort> = listener.http.advertised;

@@ -241,7 +241,7 @@ mod tests {
         check(
             &format!("{MINIMAL}[lgo]\nlevel = \"info\"\n"),
             &[],
-            "node.toml: unknown key \"lgo\", known here are broker_id, data_dir, rack, initial_brokers",
+            "node.toml: unknown key \"lgo\", known here are broker_id, data_dir, rack, initial_brokers, seeds",
         );
         check(
             MINIMAL,

@@ -30,8 +30,12 @@ pub struct Config {
     /// Where the broker stands; replicas of a partition are spread over racks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rack: Option<String>,
-    /// The brokers that form the cluster, this one among them, sorted by id.
+    /// The brokers that form the cluster, this one among them, sorted by id; empty when it joins one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub initial_brokers: Vec<InitialBroker>,
+    /// Internal listeners of brokers whose cluster this one joins; empty when it forms one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<HostPort>,
     /// The three listeners.
     pub listener: Listeners,
     /// What a broker's clients may use up.
@@ -135,7 +139,8 @@ pub struct LogConfig {
 }
 
 impl Default for Config {
-    /// The defaults; `broker_id`, `data_dir` and `initial_brokers` have none and must be given.
+    /// The defaults; `broker_id`, `data_dir`, and one of `initial_brokers` and `seeds` have none
+    /// and must be given.
     fn default() -> Self {
         let listener = |port| ListenerConfig {
             bind: HostPort { host: "127.0.0.1".to_owned(), port },
@@ -146,6 +151,7 @@ impl Default for Config {
             data_dir: PathBuf::new(),
             rack: None,
             initial_brokers: Vec::new(),
+            seeds: Vec::new(),
             listener: Listeners {
                 client: listener(7071),
                 internal: listener(7171),

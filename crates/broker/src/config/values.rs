@@ -297,6 +297,18 @@ impl Value for Vec<InitialBroker> {
     }
 }
 
+impl Value for Vec<HostPort> {
+    const TYPE: &'static str = "list of host:port";
+
+    fn read(text: &str) -> Option<Self> {
+        text.split(',').map(|one| one.trim().parse().ok()).collect()
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident: $type:literal { $($(#[$word_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*

@@ -78,7 +78,25 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// One of those that form the cluster.
     pub(super) fn create(id: u32, setup: &Setup) -> Result<Self, Error> {
+        let initial = (1_u32..).zip(&setup.ports);
+        let initial = initial.map(|(id, ports)| format!("{id}@{}", ports.address(ports.internal)));
+        Self::write(id, setup, initial.collect(), Vec::new())
+    }
+
+    /// One that joins the cluster of the brokers at `seeds`.
+    pub(super) fn join(id: u32, setup: &Setup, seeds: &[BrokerPorts]) -> Result<Self, Error> {
+        let seeds = seeds.iter().map(|ports| ports.address(ports.internal));
+        Self::write(id, setup, Vec::new(), seeds.collect())
+    }
+
+    fn write(
+        id: u32,
+        setup: &Setup,
+        initial_brokers: Vec<String>,
+        seeds: Vec<String>,
+    ) -> Result<Self, Error> {
         let within = |name: String| setup.dir.join(name);
         let mut program = setup.launchers.get(id as usize - 1).cloned().unwrap_or_default();
         program.push(setup.binary.clone().into());
@@ -92,16 +110,17 @@ impl Broker {
             variables: BTreeMap::new(),
             process: None,
         };
-        let text = broker.configuration(setup);
+        let text = broker.configuration(setup, initial_brokers, seeds);
         std::fs::write(&broker.config, text).map_err(Error::at("write", &broker.config))?;
         Ok(broker)
     }
 
-    fn configuration(&self, setup: &Setup) -> String {
-        let initial_brokers = (1_u32..)
-            .zip(&setup.ports)
-            .map(|(id, ports)| format!("{id}@{}", ports.address(ports.internal)))
-            .collect();
+    fn configuration(
+        &self,
+        setup: &Setup,
+        initial_brokers: Vec<String>,
+        seeds: Vec<String>,
+    ) -> String {
         let address = |port| self.ports.address(port);
         let listener = |port| Listener { bind: address(port), advertised: address(port) };
         let listener = BTreeMap::from([
@@ -110,7 +129,7 @@ impl Broker {
             ("http", listener(self.ports.http)),
         ]);
         let data_dir = &self.data_dir;
-        let node = Node { broker_id: self.id, data_dir, initial_brokers, listener };
+        let node = Node { broker_id: self.id, data_dir, initial_brokers, seeds, listener };
         let mut table =
             toml::Table::try_from(node).expect("a node's file has only strings and ids");
         table.extend(setup.settings.clone());
@@ -375,7 +394,10 @@ impl Drop for Broker {
 struct Node<'a> {
     broker_id: u32,
     data_dir: &'a Path,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     initial_brokers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    seeds: Vec<String>,
     listener: BTreeMap<&'static str, Listener>,
 }
 

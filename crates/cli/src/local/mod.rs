@@ -74,6 +74,7 @@ impl Setup {
 /// dies in any other way they end by themselves (see [`parent_watch`]).
 #[derive(Debug)]
 pub struct LocalCluster {
+    setup: Setup,
     brokers: Vec<Broker>,
 }
 
@@ -85,7 +86,25 @@ impl LocalCluster {
     pub fn create(setup: &Setup) -> Result<Self, Error> {
         std::fs::create_dir_all(&setup.dir).map_err(Error::at("create", &setup.dir))?;
         let brokers = (1..=setup.ports.len() as u32).map(|id| Broker::create(id, setup));
-        Ok(Self { brokers: brokers.collect::<Result<_, _>>()? })
+        Ok(Self { brokers: brokers.collect::<Result<_, _>>()?, setup: setup.clone() })
+    }
+
+    /// Adds a broker that joins the cluster of the others; starts nothing. Gives its id.
+    ///
+    /// # Errors
+    /// No free ports, or a file that cannot be written.
+    pub fn join(&mut self) -> Result<u32, Error> {
+        let free = free_ports(3)?;
+        let seeds = self.setup.ports.clone();
+        self.setup.ports.push(BrokerPorts {
+            host: Ipv4Addr::LOCALHOST,
+            client: free[0],
+            internal: free[1],
+            http: free[2],
+        });
+        let id = self.setup.ports.len() as u32;
+        self.brokers.push(Broker::join(id, &self.setup, &seeds)?);
+        Ok(id)
     }
 
     /// Starts every broker that does not run.

@@ -14,7 +14,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_server::RaftServiceServer;
 use tidelog_raft::{
     Environment, Error, Founding, Introduce, MemberError, MemberStep, Node, NodeConfig, Partition,
-    PartitionConfig, PendingAppend, ProposeError, Refilled, SystemClock, ThreadExecutor,
+    PartitionConfig, PendingAppend, ProposeError, Refilled, SystemClock, Target, ThreadExecutor,
 };
 use tidelog_types::batch::{Builder, Codec, Info, NewRecord};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
@@ -357,14 +357,15 @@ impl Cluster {
 
     /// Has the group's members become these, by whoever leads.
     pub(crate) async fn move_to(&self, brokers: &[u32]) {
-        let target: BTreeSet<NodeId> = brokers.iter().map(|id| NodeId::new(*id, 1)).collect();
+        let voters = brokers.iter().map(|id| NodeId::new(*id, 1)).collect();
+        let target = Target { voters, ..Target::default() };
         let deadline = Instant::now() + PATIENCE;
         loop {
             let leader = self.partition(self.leader().await);
             let term = leader.leadership().borrow().term;
             match leader.step_towards(term, &target).await {
                 Ok(MemberStep::There { voters, .. }) => {
-                    assert_eq!(voters.into_iter().collect::<BTreeSet<_>>(), target);
+                    assert_eq!(voters.into_iter().collect::<BTreeSet<_>>(), target.voters);
                     return;
                 }
                 Ok(_) | Err(MemberError::NotLeader) => {}

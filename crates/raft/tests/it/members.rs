@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_raft::{Founding, MemberError, MemberStep, Role};
+use tidelog_raft::{Founding, MemberError, MemberStep, Role, Target};
 use tidelog_types::{NodeId, Offset, Term};
 use tokio::time::sleep;
 
@@ -99,7 +99,7 @@ async fn who_gave_a_replica_up_is_no_founder_any_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_is_taken_only_by_the_leader_of_the_term_it_was_decided_in() {
     let cluster = Cluster::with_spares(4).await;
-    let target = [node(1), node(2), node(4)].into();
+    let target = Target { voters: [node(1), node(2), node(4)].into(), ..Target::default() };
     let leader = cluster.leader().await;
     let term = cluster.partition(leader).leadership().borrow().term;
     for other in cluster.ids().into_iter().filter(|id| *id != leader) {
