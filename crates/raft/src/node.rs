@@ -386,12 +386,22 @@ impl Node {
     pub async fn delete_partition(&self, group: GroupId) -> Result<(), Error> {
         let _opening = self.shared.opening.lock().await;
         self.close_group(group).await;
+        let env = self.log_env();
+        if env.votes.get(group).is_none() {
+            // A node that was to have a replica and never came to it has nothing to delete; a directory
+            // without a record is another matter, and refused below.
+            let (disk, data) = (Arc::clone(&env.disk), env.data.clone());
+            let names =
+                executor::run(&*self.shared.env.executor, move || disk.list(&data)).await??;
+            if !names.contains(&group.to_string()) {
+                return Ok(());
+            }
+        }
         // The record goes first: without it nothing takes the directory for a replica.
         let (done, deleted) = oneshot::channel();
         self.shared.votes.delete(group, Box::new(move |result| drop(done.send(result))));
         let deleted = deleted.await.map_err(|_| io::Error::other("flusher stopped"))?;
         deleted.map_err(|err| io::Error::new(err.kind(), err))?;
-        let env = self.log_env();
         let delete = executor::run(&*self.shared.env.executor, move || Log::delete(&env, group));
         delete.await?.map_err(|source| Error::Log { what: group.to_string(), source })
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_raft::{Founding, MemberError, MemberStep, Role, Target};
-use tidelog_types::{NodeId, Offset, Term};
+use tidelog_raft::{Founding, MemberError, MemberStep, PartitionConfig, Role, Target};
+use tidelog_types::{GroupId, NodeId, Offset, PartitionId, Term, TopicId};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, until};
@@ -94,6 +94,17 @@ async fn who_gave_a_replica_up_is_no_founder_any_more() {
     }
     cluster.produce(1, &["record 1".to_owned()]).await;
     all_hold(&cluster, &[1, 4, 5], 2).await;
+}
+
+/// A node that was to have a replica, and was told something else before it came to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_up_what_was_never_there_is_no_error() {
+    let cluster = Cluster::start(1, PartitionConfig::default()).await;
+    let never = GroupId::new(TopicId(0xbeef << 100), PartitionId(7));
+    for _ in 0..2 {
+        cluster.running[&node(1)].node.delete_partition(never).await.unwrap();
+    }
+    assert!(!cluster.running[&node(1)].node.holds(never));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
