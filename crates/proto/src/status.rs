@@ -69,6 +69,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::BrokerNotAvailable
         | ErrorCode::OffsetNotAvailable
         | ErrorCode::ClusterNotFormed
+        | ErrorCode::ReassignmentInProgress
         | ErrorCode::ReplicaQuarantined
         | ErrorCode::StorageError => Code::Unavailable,
         ErrorCode::RequestTimedOut => Code::DeadlineExceeded,
@@ -77,6 +78,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::InvalidTimestamp
         | ErrorCode::InvalidPartitions
         | ErrorCode::InvalidReplicationFactor
+        | ErrorCode::InvalidReplicaAssignment
         | ErrorCode::InvalidConfig
         | ErrorCode::InvalidGroupId
         | ErrorCode::InvalidSessionTimeout
