@@ -21,6 +21,7 @@ mod cuts;
 mod demo;
 mod dev;
 mod disks;
+mod drains;
 #[cfg(tidelog_faults)]
 mod failpoints;
 mod formation;

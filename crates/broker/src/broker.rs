@@ -29,8 +29,8 @@ use crate::registry::Advertised;
 use crate::services::SwitchingRaft;
 use crate::view::View;
 use crate::{
-    formation, groups, http, introducer, join, leaders, mover, reconcile, registry, repair, server,
-    voters,
+    drainer, formation, groups, http, introducer, join, leaders, mover, reconcile, registry,
+    repair, server, voters,
 };
 
 /// Where the view lies in the data directory.
@@ -372,13 +372,16 @@ async fn live(
         let announced = join::announce(Arc::clone(&cluster), config, env, advertised.clone());
         tasks.spawn(announced);
     }
-    tasks.spawn(endless(introducer::catch_up(Arc::clone(&cluster), introducer)));
+    let (config, env) = (core.config.clone(), core.env.clone());
+    tasks.spawn(introducer::catch_up(Arc::clone(&cluster), config, env, introducer));
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::balance(Arc::clone(&core), Arc::clone(&cluster))));
+    tasks.spawn(endless(leaders::relieve(Arc::clone(&core), Arc::clone(&cluster))));
     tasks.spawn(endless(mover::follow(Arc::clone(&cluster))));
     tasks.spawn(endless(voters::follow(Arc::clone(&cluster))));
+    tasks.spawn(endless(drainer::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
     let (config, env) = (core.config.clone(), core.env.clone());
     tasks.spawn(registry::follow(cluster, config, env, identity, advertised));
@@ -463,6 +466,8 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
             every: config.storage.scrub_every.0,
             rate_max: config.storage.scrub_rate_max.0,
         },
+        learn_rate_max: config.replicas.move_rate_max.0,
+        free_min: config.storage.free_min.0,
         heartbeat: raft.heartbeat.0,
         election_min: raft.election_min.0,
         election_max: raft.election_max.0,

@@ -93,6 +93,11 @@ pub(crate) async fn settle(
     if let Some(identity) = identity {
         let answers = ask(config, env, introducer).await;
         refuse_other_cluster(&identity, &answers)?;
+        let others: Vec<Introduction> = match config.seeds.is_empty() {
+            true => answers.into_values().flatten().collect(),
+            false => others(config, env, introducer).await,
+        };
+        refuse_removed(&others)?;
         let initialize = identity.forming.then(|| initial_nodes(config));
         return Ok(Settled { identity, initialize });
     }
@@ -162,7 +167,7 @@ fn uuid(env: &Environment) -> String {
 }
 
 async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Answers {
-    let me = introducer.introduction();
+    let me = introducer.question();
     let others = config.initial_brokers.iter().filter(|one| one.id != config.broker());
     let questions = others.map(|one| {
         let me = &me;
@@ -173,6 +178,31 @@ async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Ans
         }
     });
     join_all(questions).await.into_iter().collect()
+}
+
+/// What those say who can be asked: the other initial brokers, or the seeds.
+pub(crate) async fn others(
+    config: &Config,
+    env: &Environment,
+    introducer: &Introducer,
+) -> Vec<Introduction> {
+    if config.seeds.is_empty() {
+        return ask(config, env, introducer).await.into_values().flatten().collect();
+    }
+    let answers = join::ask(config, env, introducer).await;
+    answers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()
+}
+
+/// A broker that was removed while it was down does not hear of it any other way.
+pub(crate) fn refuse_removed(others: &[Introduction]) -> Result<(), FormationError> {
+    match others.iter().find(|other| other.removed) {
+        None => Ok(()),
+        Some(other) => Err(FormationError::Refused(format!(
+            "broker {} says that this broker was removed from the cluster: its data directory is of no \
+             use any more. To join again, empty it and give seeds",
+            other.broker
+        ))),
+    }
 }
 
 fn decide(config: &Config, answers: &Answers) -> Decision {
@@ -283,6 +313,7 @@ mod tests {
             cluster_id: None,
             initial_brokers: config(id).initial_list(),
             known_brokers: Vec::new(),
+            removed: false,
         }
     }
 

@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tidelog_raft::DiskSpace;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -130,6 +131,8 @@ fn metrics(core: &Core) -> String {
         page.counter("damage_found", "Damaged places found on disk.", found);
         let repaired = stats.damage_repaired;
         page.counter("damage_repaired", "Damaged places made whole again.", repaired);
+        let low = cluster.node.space() > DiskSpace::Enough;
+        page.gauge("low_on_space", "1 while the disk is nearly full.", low.into());
         page.gauge("groups", "Raft groups that are open here.", stats.groups as u64);
         let replicas = cluster.hosted.all();
         let led = replicas.iter().filter(|replica| replica.leads()).count();

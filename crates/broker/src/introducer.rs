@@ -10,13 +10,15 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_raft::{Introduce, Introduction};
 use tidelog_state::metadata::Machine;
-use tidelog_types::BrokerId;
+use tidelog_types::{BrokerId, NodeId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::environment::Environment;
+use crate::formation;
 use crate::identity::Identity;
 
 /// How long one try to catch up may take.
@@ -70,7 +72,15 @@ impl Introducer {
         self.phase.write().unwrap_or_else(PoisonError::into_inner).machine = Some(machine);
     }
 
-    pub(crate) fn introduction(&self) -> Introduction {
+    /// What this broker says when it asks: which cluster it is of, caught up or not.
+    pub(crate) fn question(&self) -> Introduction {
+        let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
+        let cluster_id = phase.identity.as_ref().map(|identity| identity.cluster_id.clone());
+        drop(phase);
+        Introduction { cluster_id, ..self.introduction() }
+    }
+
+    fn introduction(&self) -> Introduction {
         let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
         // Initial brokers are known by name from the start; only a registration shows that a broker
         // had a disk to lose.
@@ -89,17 +99,40 @@ impl Introducer {
                 .as_ref()
                 .map(|machine| registered(&machine.borrow()))
                 .unwrap_or_default(),
+            removed: false,
         }
+    }
+
+    /// Whether the cluster of this broker has removed the one that asks.
+    fn has_removed(&self, asker: &v1::IntroduceRequest) -> bool {
+        let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
+        let (Some(identity), Some(machine)) = (&phase.identity, &phase.machine) else {
+            return false;
+        };
+        let asker_node = NodeId::new(asker.broker_id, asker.incarnation);
+        let is_same = identity.cluster_id == asker.cluster_id && asker.incarnation > 0;
+        is_same && machine.borrow().has_removed(asker_node)
     }
 }
 
 /// Lets the broker name its cluster as soon as it knows whom the cluster knows.
-pub(crate) async fn catch_up(cluster: Arc<Cluster>, introducer: Arc<Introducer>) {
+///
+/// # Errors
+/// One line, when the cluster has removed this broker: then it will never know.
+pub(crate) async fn catch_up(
+    cluster: Arc<Cluster>,
+    config: Config,
+    env: Environment,
+    introducer: Arc<Introducer>,
+) -> Result<(), String> {
     while let Err(err) = cluster.catch_up(Instant::now() + TRY_TIMEOUT).await {
         debug!(%err, "not caught up with the metadata yet");
+        formation::refuse_removed(&formation::others(&config, &env, &introducer).await)
+            .map_err(|err| err.to_string())?;
         sleep(AGAIN_AFTER).await;
     }
     introducer.caught_up();
+    Ok(())
 }
 
 impl Introduce for Introducer {
@@ -121,6 +154,7 @@ impl Introduce for Introducer {
             cluster_id: me.cluster_id.unwrap_or_default(),
             initial_brokers: me.initial_brokers,
             known_brokers: me.known_brokers.iter().map(|broker| broker.0).collect(),
+            removed: self.has_removed(asker),
         }
     }
 }

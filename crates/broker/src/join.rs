@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_raft::{Introduction, introduce};
-use tidelog_state::metadata::{BrokerSpec, Command, Outcome, decode_reply};
+use tidelog_state::metadata::{Command, Outcome, decode_reply};
 use tidelog_types::{BrokerId, ErrorCode, Incarnation, NodeId};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
@@ -79,12 +79,7 @@ pub(crate) async fn announce(
     env: Environment,
     advertised: Advertised,
 ) -> Result<(), String> {
-    let broker = BrokerSpec {
-        id: config.broker(),
-        incarnation: cluster.me.incarnation,
-        rack: config.rack.clone(),
-        addresses: advertised.addresses(),
-    };
+    let broker = advertised.spec(&config, cluster.me.incarnation);
     let command = Command::RegisterBroker { broker };
     // Once it is a member it registers by itself.
     while cluster.machine().broker(config.broker()).is_none() {
@@ -121,8 +116,8 @@ fn seeds(config: &Config) -> String {
 
 type Answers = Vec<(String, Result<Introduction, String>)>;
 
-async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Answers {
-    let me = introducer.introduction();
+pub(crate) async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Answers {
+    let me = introducer.question();
     let questions = config.seeds.iter().map(|seed| {
         let me = &me;
         async move {
@@ -221,6 +216,7 @@ mod tests {
             cluster_id: cluster.map(str::to_owned),
             initial_brokers: Vec::new(),
             known_brokers: known.iter().map(|id| BrokerId(*id)).collect(),
+            removed: false,
         })
     }
 

@@ -1,11 +1,11 @@
 //! What this broker does about the partitions that it leads: it reports them, so that the metadata
 //! knows, and slowly hands those over that another replica should lead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_raft::Role;
+use tidelog_raft::{DiskSpace, RaftStatus, Role};
 use tidelog_state::metadata::{Command, LeaderReport};
 use tidelog_types::{GroupId, NodeId};
 use tokio::sync::mpsc;
@@ -39,6 +39,9 @@ const HANDED_OVER_MAX: usize = 8;
 
 /// Pause between two of them.
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at whether the disk is nearly full.
+const RELIEVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Entries that the next leader may lack.
 const LAG_ENTRIES_MAX: u64 = 1_000;
@@ -133,8 +136,47 @@ pub(crate) async fn balance(core: Arc<Core>, cluster: Arc<Cluster>) {
     }
 }
 
-/// Who should lead instead of this broker: the first replica, once it has been alive for a while and
-/// lacks little.
+/// Hands partitions over while the disk is nearly full, to replicas whose disk is not, until the node
+/// stops. Where there is none, producers are told.
+pub(crate) async fn relieve(core: Arc<Core>, cluster: Arc<Cluster>) {
+    loop {
+        sleep(RELIEVE_EVERY).await;
+        if *core.stopping.borrow() {
+            return;
+        }
+        if cluster.node.space() == DiskSpace::Enough {
+            continue;
+        }
+        let low = cluster.node.low_on_space();
+        let live = cluster.node.live();
+        for replica in cluster.hosted.all() {
+            if let Some(to) = relief(&replica, &live, &low) {
+                hand_over(&core, &replica, to).await;
+            }
+        }
+    }
+}
+
+/// Who lacks least of those that could lead a partition instead of this broker.
+fn relief(replica: &Replica, live: &BTreeSet<NodeId>, low: &BTreeSet<NodeId>) -> Option<NodeId> {
+    replica.partition()?;
+    replica.leadership().filter(|now| now.role == Role::Leader && now.ready)?;
+    let status = replica.raft_status()?;
+    let matched = |node: &NodeId| status.matched.get(node).copied().flatten();
+    let could = |node: &&NodeId| live.contains(node) && !low.contains(node);
+    let best = status.voters.iter().filter(could).max_by_key(|node| matched(node))?;
+    lacks_little(&status, *best).then_some(*best)
+}
+
+/// Whether a node lacks so little that it could lead at once.
+fn lacks_little(status: &RaftStatus, node: NodeId) -> bool {
+    let last = status.last.map_or(0, |last| last.index.0);
+    let matched = status.matched.get(&node).copied().flatten();
+    matched.is_some_and(|matched| last.saturating_sub(matched.0) <= LAG_ENTRIES_MAX)
+}
+
+/// Who should lead instead of this broker: the first replica that is not on a broker that is being
+/// drained, once it has been alive for a while and lacks little.
 fn better_leader(
     cluster: &Cluster,
     replica: &Replica,
@@ -144,15 +186,17 @@ fn better_leader(
     debug_assert!(now.leader.is_none_or(|leader| leader == cluster.me));
     let machine = cluster.machine();
     let partition = machine.partition(replica.group)?;
-    let preferred = *machine.target_nodes(partition).first()?;
+    let stays = |node: &NodeId| machine.broker(node.broker).is_some_and(|it| !it.is_draining);
+    let preferred = machine.target_nodes(partition).into_iter().find(stays)?;
     if preferred == cluster.me || !settled(&preferred) {
         return None;
     }
+    if cluster.node.low_on_space().contains(&preferred) {
+        return None;
+    }
     let status = replica.raft_status()?;
-    let last = status.last?.index.0;
-    let matched = status.matched.get(&preferred).copied().flatten()?.0;
-    let close = last.saturating_sub(matched) <= LAG_ENTRIES_MAX;
-    (status.voters.contains(&preferred) && close).then_some(preferred)
+    let could = status.voters.contains(&preferred) && lacks_little(&status, preferred);
+    could.then_some(preferred)
 }
 
 async fn hand_over(core: &Core, replica: &Replica, to: NodeId) {
@@ -160,7 +204,7 @@ async fn hand_over(core: &Core, replica: &Replica, to: NodeId) {
     match replica.transfer_leader(to).await {
         Ok(()) => {
             core.counters.rebalanced.add(1);
-            info!(%topic, partition = %number, node = %to, "handed leadership back");
+            info!(%topic, partition = %number, node = %to, "handed leadership over");
         }
         Err(err) => info!(%topic, partition = %number, node = %to, %err, "kept leadership"),
     }

@@ -29,6 +29,7 @@ mod core;
 mod counters;
 #[cfg(test)]
 mod docs_test;
+mod drainer;
 mod environment;
 #[cfg(tidelog_faults)]
 pub mod faults;

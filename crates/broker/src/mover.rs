@@ -73,7 +73,7 @@ fn due(cluster: &Cluster) -> Vec<Due> {
 }
 
 /// Whether the partition is where it should be, as far as was reported.
-fn is_settled(machine: &Machine, partition: &Partition) -> bool {
+pub(crate) fn is_settled(machine: &Machine, partition: &Partition) -> bool {
     let voters: BTreeSet<NodeId> = partition.voters.iter().copied().collect();
     let target: BTreeSet<NodeId> = machine.target_nodes(partition).into_iter().collect();
     voters == target && partition.leaving.iter().all(|leaving| leaving.released)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_state::metadata::{Address, BrokerSpec, ClusterId, Command, Machine};
+use tidelog_state::metadata::{Address, Broker, BrokerSpec, ClusterId, Command, Machine};
 use tidelog_types::{ErrorCode, Incarnation, TopicId};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -25,7 +25,13 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Advertised(pub(crate) Vec<(ListenerName, HostPort)>);
 
 impl Advertised {
-    pub(crate) fn addresses(&self) -> Vec<Address> {
+    /// How this broker registers.
+    pub(crate) fn spec(&self, config: &Config, incarnation: Incarnation) -> BrokerSpec {
+        let (id, rack) = (config.broker(), config.rack.clone());
+        BrokerSpec { id, incarnation, rack, addresses: self.addresses() }
+    }
+
+    fn addresses(&self) -> Vec<Address> {
         let address = |(name, at): &(ListenerName, HostPort)| Address {
             listener: name.as_str().to_owned(),
             host: at.host.clone(),
@@ -84,7 +90,7 @@ async fn step(
         return Ok(form(cluster, config).await);
     }
     let known = machine.broker(config.broker());
-    let same = |broker: &tidelog_state::metadata::Broker| {
+    let same = |broker: &Broker| {
         broker.node() == cluster.me
             && broker.rack == config.rack
             && broker.addresses == advertised.addresses()
@@ -92,12 +98,7 @@ async fn step(
     if known.is_some_and(same) {
         return Ok(true);
     }
-    let broker = BrokerSpec {
-        id: config.broker(),
-        incarnation: cluster.me.incarnation,
-        rack: config.rack.clone(),
-        addresses: advertised.addresses(),
-    };
+    let broker = advertised.spec(config, cluster.me.incarnation);
     let command = Command::RegisterBroker { broker };
     match cluster.propose(&command, Instant::now() + TRY_TIMEOUT).await {
         Ok(_) => {

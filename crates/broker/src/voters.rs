@@ -34,6 +34,8 @@ struct Candidate {
     /// It has said where it is reached.
     is_registered: bool,
     is_live: bool,
+    /// Its replicas are to go elsewhere.
+    is_draining: bool,
 }
 
 /// Keeps the members of the metadata group until the node stops.
@@ -91,6 +93,7 @@ fn candidates(cluster: &Cluster, machine: &Machine) -> Vec<Candidate> {
         rack: broker.rack.clone(),
         is_registered: !broker.addresses.is_empty(),
         is_live: live.contains(&broker.node()),
+        is_draining: broker.is_draining,
     };
     machine.brokers().map(candidate).collect()
 }
@@ -98,17 +101,22 @@ fn candidates(cluster: &Cluster, machine: &Machine) -> Vec<Candidate> {
 /// The members that the group should have, which has these `voters` now.
 ///
 /// Who votes goes on to vote, alive or not, for as long as it is in the cluster and there are not too
-/// many. Others are added only while they are alive, and only as many as make the number odd.
+/// many. Others are added only while they are alive, and only as many as make the number odd. A broker
+/// that is being drained votes only where fewer than three others could.
 fn target(brokers: &[Candidate], voters: &BTreeSet<NodeId>) -> Target {
     let votes = |one: &&Candidate| voters.contains(&one.node);
     let (mut kept, others): (Vec<&Candidate>, Vec<&Candidate>) = brokers.iter().partition(votes);
-    // Too many: those that are gone are let go first, then the newest.
-    kept.sort_by_key(|one| (!one.is_live, one.node));
-    let mut fresh: Vec<&Candidate> =
-        others.into_iter().filter(|one| one.is_registered && one.is_live).collect();
-    let most = kept.len() + fresh.len();
-    let fits = |size: &usize| *size <= most && *size <= brokers.len();
-    let size = SIZES.into_iter().find(fits).unwrap_or(1);
+    let could = |one: &&Candidate| one.is_registered && one.is_live && !one.is_draining;
+    let mut fresh: Vec<&Candidate> = others.into_iter().filter(could).collect();
+    // Too many: those that are to go are let go first, then those that are gone, then the newest.
+    kept.sort_by_key(|one| (one.is_draining, !one.is_live, one.node));
+    let size_of = |most: usize| SIZES.into_iter().find(|size| *size <= most).unwrap_or(0);
+    let staying = kept.iter().filter(|one| !one.is_draining).count();
+    let without = size_of(staying + fresh.len());
+    let size = without.max(size_of((kept.len() + fresh.len()).min(3)));
+    if size == without {
+        kept.truncate(staying);
+    }
     kept.truncate(size);
     while kept.len() < size && !fresh.is_empty() {
         kept.push(fresh.remove(next_by_rack(&kept, &fresh)));
@@ -137,11 +145,15 @@ mod tests {
 
     fn broker(id: u32) -> Candidate {
         let node = NodeId::new(id, 1);
-        Candidate { node, rack: None, is_registered: true, is_live: true }
+        Candidate { node, rack: None, is_registered: true, is_live: true, is_draining: false }
     }
 
     fn dead(id: u32) -> Candidate {
         Candidate { is_live: false, ..broker(id) }
+    }
+
+    fn drained(id: u32) -> Candidate {
+        Candidate { is_draining: true, ..broker(id) }
     }
 
     fn within(id: u32, rack: &str) -> Candidate {
@@ -184,6 +196,17 @@ mod tests {
         // It has an id and has not been heard of.
         let silent = Candidate { is_registered: false, ..broker(3) };
         assert_eq!(of(&[broker(1), broker(2), silent], &[1]), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn who_is_being_drained_votes_only_where_it_must() {
+        let five = [drained(1), drained(2), broker(3), broker(4), broker(5)];
+        assert_eq!(of(&five, &[1, 2, 3, 4, 5]), (vec![3, 4, 5], vec![1, 2]));
+        assert_eq!(of(&[drained(1), broker(2), broker(3)], &[1, 2, 3]), (vec![1, 2, 3], vec![]));
+        let four = [broker(1), Candidate { is_draining: true, ..dead(2) }, broker(3), broker(4)];
+        assert_eq!(of(&four, &[1, 2, 3]), (vec![1, 3, 4], vec![2]));
+        assert_eq!(of(&[drained(1), broker(2)], &[1]), (vec![2], vec![1]));
+        assert_eq!(of(&[drained(1)], &[1]), (vec![1], vec![]));
     }
 
     #[test]

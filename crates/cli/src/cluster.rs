@@ -1,10 +1,13 @@
-//! `tidelog cluster`: looks at the cluster and its brokers.
+//! `tidelog cluster`: looks at the cluster and its brokers, and has them come and go.
 
 mod brokers;
 mod can_stop;
+mod drain;
 mod health;
 mod info;
 mod log_level;
+mod rebalance;
+mod remove;
 
 use std::process::ExitCode;
 
@@ -14,7 +17,7 @@ use crate::Failure;
 use crate::args::Globals;
 use crate::runtime::block_on;
 
-/// Look at the cluster and its brokers.
+/// Look at the cluster and its brokers, and empty or remove some.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Show the cluster's id, controller and size
@@ -25,6 +28,12 @@ pub(crate) enum ClusterCommand {
     CanStop(can_stop::CanStopArgs),
     /// List the brokers
     Brokers,
+    /// Move all replicas of a broker to others, while they are used
+    Drain(drain::DrainArgs),
+    /// Take a drained broker out of the cluster, for good
+    Remove(remove::RemoveArgs),
+    /// Spread replicas and leaders evenly over the brokers
+    Rebalance(rebalance::RebalanceArgs),
     /// Change what brokers log while they run
     LogLevel(log_level::LogLevelArgs),
 }
@@ -37,6 +46,9 @@ pub(crate) fn run(globals: &Globals, command: ClusterCommand) -> Result<ExitCode
             ClusterCommand::Health(args) => health::run(globals, &args).await,
             ClusterCommand::CanStop(args) => can_stop::run(globals, &args).await,
             ClusterCommand::Brokers => brokers::run(globals).await,
+            ClusterCommand::Drain(args) => drain::run(globals, &args).await,
+            ClusterCommand::Remove(args) => remove::run(globals, &args).await,
+            ClusterCommand::Rebalance(args) => rebalance::run(globals, &args).await,
             ClusterCommand::LogLevel(args) => log_level::run(globals, &args).await,
         }
     })

@@ -26,6 +26,7 @@ mod output;
 mod partition;
 mod position;
 mod produce;
+mod progress;
 mod record;
 mod runtime;
 mod server;

@@ -64,6 +64,12 @@ pub struct NodeConfig {
     pub clean_every: Duration,
     /// How the logs are read again to find damage.
     pub scrubbing: Scrubbing,
+    /// Bytes a second that replicas which join a group are sent by this node, all together; 0: as fast
+    /// as it goes. Smaller than what is produced: they never catch up.
+    pub learn_rate_max: u64,
+    /// Free bytes on the disk below which no records are taken; 0: take them until it is full. Smaller
+    /// than what is written within a second or two: the disk fills up all the same.
+    pub free_min: u64,
 }
 
 impl NodeConfig {
@@ -83,6 +89,8 @@ impl NodeConfig {
             probe_missed: Duration::from_millis(1000),
             clean_every: Duration::from_secs(10),
             scrubbing: Scrubbing::default(),
+            learn_rate_max: 100 * 1024 * 1024,
+            free_min: 0,
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Introduction {
     pub initial_brokers: Vec<String>,
     /// The brokers that its cluster knows.
     pub known_brokers: Vec<BrokerId>,
+    /// Whether its cluster has removed the broker that asks, or knows a later incarnation of it.
+    pub removed: bool,
 }
 
 /// Asks the broker at `address` who it is, telling the same.
@@ -41,6 +43,7 @@ pub async fn introduce(
         broker_id: me.broker.0,
         cluster_id: me.cluster_id.clone().unwrap_or_default(),
         initial_brokers: me.initial_brokers.clone(),
+        incarnation: me.incarnation.map_or(0, |incarnation| incarnation.0),
     };
     let ask = async {
         let channel = connector::channel(connector, address).await?;
@@ -56,5 +59,6 @@ pub async fn introduce(
         cluster_id: (!answer.cluster_id.is_empty()).then_some(answer.cluster_id),
         initial_brokers: answer.initial_brokers,
         known_brokers: answer.known_brokers.into_iter().map(BrokerId).collect(),
+        removed: answer.removed,
     })
 }

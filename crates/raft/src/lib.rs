@@ -30,11 +30,13 @@ mod metadata;
 #[cfg(test)]
 mod mutated;
 mod node;
+mod pace;
 mod partition;
 mod peers;
 mod replica;
 mod sequencing;
 mod sources;
+mod space;
 mod store;
 
 pub use clock::{Clock, SystemClock};
@@ -56,5 +58,6 @@ pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, Transf
 pub use replica::RaftStatus;
 pub use sequencing::{Appended, ProposeError};
 pub use sources::with_sources;
+pub use space::DiskSpace;
 pub use store::machines::Progress;
 pub use tidelog_log::Read;

@@ -76,6 +76,17 @@ enum Next {
     Nothing,
 }
 
+impl Next {
+    /// Who is to vote and lacks much.
+    fn learners(&self, target: &Target) -> BTreeSet<NodeId> {
+        match self {
+            Self::Learn(nodes) => nodes.intersection(&target.voters).copied().collect(),
+            Self::Wait(behind) => behind.iter().map(|(node, _)| *node).collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
 impl<M: Machine> Replica<M> {
     /// Takes one step towards `target`, which must have been asked for after this node was elected in
     /// `term`. Leader only. Cancelling may leave the change half done; the next step finishes it.
@@ -104,7 +115,10 @@ impl<M: Machine> Replica<M> {
         };
         let lag = |node: &NodeId| last.saturating_sub(matched(node).map_or(0, |at| at.0));
         let live = |node: &NodeId| campaign.is_live(*node);
-        let change = match next(stored.membership(), target, self.me, lag, live) {
+        let next = next(stored.membership(), target, self.me, lag, live);
+        // Before any of it is sent.
+        campaign.learn(self.group, term, next.learners(target));
+        let change = match next {
             Next::Nothing => {
                 let voters = stored.membership().voter_ids().collect();
                 return Ok(MemberStep::There { at, voters });

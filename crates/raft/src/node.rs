@@ -19,7 +19,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_state::group;
-use tidelog_types::{GroupId, NodeId};
+use tidelog_types::{GroupId, NodeId, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -33,10 +33,12 @@ use crate::link::network::Network;
 use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
 use crate::metadata::Metadata;
+use crate::pace::Pace;
 use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX};
 use crate::peers::Peers;
 use crate::replica::{Campaigner, Member, Replica};
 use crate::sequencing::Sequencing;
+use crate::space::{self, DiskSpace};
 use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
@@ -127,6 +129,8 @@ struct Shared {
     /// Held while a group is opened or deleted: one log must never be open twice.
     opening: tokio::sync::Mutex<()>,
     stopped: watch::Sender<bool>,
+    /// How much room there is on the disk.
+    space: watch::Sender<DiskSpace>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -160,6 +164,7 @@ impl Node {
             config.address.clone().unwrap_or_default(),
             connector,
             probing,
+            Pace::new(config.learn_rate_max),
         );
         let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
         let (path, node) = (config.data_dir.join("votes.log"), config.node);
@@ -180,6 +185,7 @@ impl Node {
             groups: RwLock::new(BTreeMap::new()),
             opening: tokio::sync::Mutex::new(()),
             stopped: watch::Sender::new(false),
+            space: watch::Sender::new(DiskSpace::default()),
             tasks: Mutex::new(JoinSet::new()),
         });
         {
@@ -189,6 +195,7 @@ impl Node {
             tasks.spawn(upkeep::clean(Arc::clone(&shared)));
             tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
             tasks.spawn(scrub::scrub(Arc::clone(&shared), suspects));
+            tasks.spawn(space::follow(shared.watched_disk(), shared.space.clone()));
         }
         Ok(Self { shared })
     }
@@ -229,6 +236,19 @@ impl Node {
     #[must_use]
     pub fn liveness_changes(&self) -> watch::Receiver<BTreeMap<NodeId, PeerStatus>> {
         self.shared.peers.liveness()
+    }
+
+    /// How much room there is on this node's disk.
+    #[must_use]
+    pub fn space(&self) -> DiskSpace {
+        *self.shared.space.borrow()
+    }
+
+    /// Nodes whose disk is nearly full, as far as they have told; this one may be among them.
+    #[must_use]
+    pub fn low_on_space(&self) -> BTreeSet<NodeId> {
+        let me = (self.space() > DiskSpace::Enough).then_some(self.id());
+        self.shared.peers.low_on_space().into_iter().chain(me).collect()
     }
 
     /// Counters.
@@ -323,6 +343,7 @@ impl Node {
             config: Arc::new(Mutex::new(config)),
             campaigner: Arc::clone(&self.shared) as _,
             suspects: self.shared.scrubber.suspects(),
+            space: self.shared.space.subscribe(),
         };
         self.host(&partition.replica, Kind::Partition(partition.clone()), founding);
         Ok(partition)
@@ -561,7 +582,7 @@ impl Node {
     /// Opens the group's log, or creates it when this node has no trace of it. Anything between
     /// is a lost replica: it may have voted and forgotten.
     async fn open_log(&self, group: GroupId, config: log::Config) -> Result<Arc<Log>, Error> {
-        let known = self.shared.votes.get(group).is_some_and(|record| !record.deleted);
+        let known = self.holds(group);
         let env = self.log_env();
         let open = executor::run(&*self.shared.env.executor, move || {
             if known {
@@ -592,6 +613,15 @@ impl Node {
 }
 
 impl Shared {
+    fn watched_disk(&self) -> space::Watched {
+        space::Watched {
+            disk: Arc::clone(&self.env.disk),
+            executor: Arc::clone(&self.env.executor),
+            dir: self.config.data_dir.clone(),
+            free_min: self.config.free_min,
+        }
+    }
+
     fn groups(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<GroupId, Hosted>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -613,6 +643,14 @@ impl Groups for Shared {
     fn met(&self, node: NodeId, address: &str) {
         self.peers.met(node, address);
     }
+
+    fn is_low_on_space(&self) -> bool {
+        *self.space.borrow() > DiskSpace::Enough
+    }
+
+    fn takes_records(&self) -> bool {
+        *self.space.borrow() < DiskSpace::VeryLow
+    }
 }
 
 impl Campaigner for Shared {
@@ -629,5 +667,9 @@ impl Campaigner for Shared {
 
     fn is_live(&self, node: NodeId) -> bool {
         self.peers.live().contains(&node)
+    }
+
+    fn learn(&self, group: GroupId, term: Term, nodes: BTreeSet<NodeId>) {
+        self.peers.pace.learn(group, term, nodes);
     }
 }

@@ -19,6 +19,7 @@ use crate::members::{MemberError, MemberStep, Target};
 use crate::node::Suspect;
 use crate::replica::{Campaigner, RaftStatus, Refused, Replica};
 use crate::sequencing::{Appended, ProposeError, Request};
+use crate::space::DiskSpace;
 use crate::store::machines::{PartitionMachine, Progress};
 
 /// Requests that may wait for a partition's sequencer; beyond, it is overloaded.
@@ -101,6 +102,7 @@ pub struct Partition {
     pub(crate) config: Arc<Mutex<PartitionConfig>>,
     pub(crate) campaigner: Arc<dyn Campaigner>,
     pub(crate) suspects: mpsc::Sender<Suspect>,
+    pub(crate) space: watch::Receiver<DiskSpace>,
 }
 
 /// A batch on its way. Its place is fixed; dropping this only forgets the outcome.
@@ -150,8 +152,12 @@ impl Partition {
     /// the order in the log. The future resolves once the batch is durable at a quorum and applied.
     ///
     /// # Errors
-    /// [`ProposeError::Overloaded`] at once, when the queue is full.
+    /// At once: [`ProposeError::Overloaded`] when the queue is full, [`ProposeError::StorageFull`] when
+    /// the disk nearly is.
     pub fn enqueue(&self, batch: Bytes, info: Info) -> Result<PendingAppend, ProposeError> {
+        if *self.space.borrow() > DiskSpace::Enough {
+            return Err(ProposeError::StorageFull);
+        }
         let (reply, outcome) = oneshot::channel();
         self.requests.try_send(Request::Append { batch, info, reply }).map_err(
             |err| match err {

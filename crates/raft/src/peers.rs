@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::link::connector::Connector;
 use crate::link::peer::{Peer, PeerStatus, Probing};
+use crate::pace::Pace;
 
 /// A death or a return, told to whoever follows liveness.
 pub(crate) type Liveness = BTreeMap<NodeId, PeerStatus>;
@@ -23,6 +24,8 @@ pub(crate) struct Peers {
     address: String,
     connector: Arc<dyn Connector>,
     probing: Probing,
+    /// How fast nodes that learn are sent what they lack.
+    pub(crate) pace: Pace,
     known: Mutex<Known>,
     liveness: watch::Sender<Liveness>,
     deaths: mpsc::UnboundedSender<NodeId>,
@@ -43,11 +46,13 @@ impl Peers {
         address: String,
         connector: Arc<dyn Connector>,
         probing: Probing,
+        pace: Pace,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<NodeId>) {
         let known = Mutex::new(Known::default());
         let liveness = watch::Sender::new(Liveness::new());
         let (deaths, died) = mpsc::unbounded_channel();
-        let peers = Self { me, cluster_id, address, connector, probing, known, liveness, deaths };
+        let peers =
+            Self { me, cluster_id, address, connector, probing, pace, known, liveness, deaths };
         (Arc::new(peers), died)
     }
 
@@ -108,6 +113,13 @@ impl Peers {
         let liveness = self.liveness.borrow();
         let live = liveness.iter().filter(|(_, status)| **status == PeerStatus::Live);
         live.map(|(node, _)| *node).chain([self.me]).collect()
+    }
+
+    /// Peers whose disk is nearly full, as they said last.
+    pub(crate) fn low_on_space(&self) -> BTreeSet<NodeId> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let low = known.peers.iter().filter(|(_, peer)| peer.is_low_on_space());
+        low.map(|(node, _)| *node).collect()
     }
 
     /// Ends every connection.

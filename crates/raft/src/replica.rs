@@ -1,6 +1,6 @@
 //! One group's engine on this node: what partitions and the metadata group share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -252,16 +252,15 @@ pub(crate) trait Campaigner: Send + Sync + fmt::Debug {
 
     /// Whether `node` answers.
     fn is_live(&self, node: NodeId) -> bool;
+
+    /// Tells which nodes have to be sent much before they can vote in a group that this node leads.
+    fn learn(&self, group: GroupId, term: Term, nodes: BTreeSet<NodeId>);
 }
 
 /// What the node's liveness needs of a group, whatever its machine.
 pub(crate) trait Member: Send + Sync + fmt::Debug {
     /// Takes over from `dead` if it leads this group, `rank` voters after the first in line.
-    fn leader_died(
-        &self,
-        dead: NodeId,
-        live: &std::collections::BTreeSet<NodeId>,
-    ) -> Option<BoxFuture<'static, ()>>;
+    fn leader_died(&self, dead: NodeId, live: &BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>>;
     /// Hands leadership away if this node has it.
     fn hand_over<'a>(
         &'a self,
@@ -285,11 +284,7 @@ const TAKE_OVER_TRIES: u32 = 3;
 const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
 
 impl<M: Machine> Member for Replica<M> {
-    fn leader_died(
-        &self,
-        dead: NodeId,
-        live: &std::collections::BTreeSet<NodeId>,
-    ) -> Option<BoxFuture<'static, ()>> {
+    fn leader_died(&self, dead: NodeId, live: &BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>> {
         let now = *self.leadership.borrow();
         if now.leader != Some(dead) {
             return None;

@@ -77,6 +77,9 @@ pub enum ProposeError {
     /// The partition's queue is full; nothing was written.
     #[error("the partition's queue is full")]
     Overloaded,
+    /// The disk of the leader is nearly full; nothing was written.
+    #[error("the leader's disk is nearly full")]
+    StorageFull,
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<Appended, ProposeError>>;

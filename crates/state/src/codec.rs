@@ -59,6 +59,10 @@ impl Writer {
         self.bytes.push(value);
     }
 
+    pub(crate) fn flag(&mut self, value: bool) {
+        self.u8(u8::from(value));
+    }
+
     pub(crate) fn i16(&mut self, value: i16) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
@@ -165,6 +169,14 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn flag(&mut self) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed()),
+        }
     }
 
     pub(crate) fn i16(&mut self) -> Result<i16, DecodeError> {

@@ -82,6 +82,8 @@ async fn configs(brokers: u32, dir: &TempDir) -> io::Result<Vec<Config>> {
         config.listener.internal.bind = at(id, 1);
         config.listener.http.bind = at(id, 2);
         config.storage.flush_threads = 2;
+        // Whatever is left on the disk of whoever tests.
+        config.storage.free_min = ByteSize(0);
         config.storage.read_threads = 1;
         config.storage.tail_cache = ByteSize::mib(8);
         config

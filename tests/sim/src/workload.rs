@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_client::admin::{Admin, NewTopic, PartitionFacts, PartitionMove};
+use tidelog_client::admin::{Admin, BrokerFacts, NewTopic, PartitionFacts, PartitionMove};
 use tidelog_client::{
     BrokerId, Client, PartitionId, Position, Record, TopicName, TopicPartition, Until,
 };
@@ -96,7 +96,11 @@ impl Stage {
                 self.transfer(&client, &mut dice).await;
             }
             if self.storms.moves.is_on() {
-                self.move_replicas(&client, &mut dice).await;
+                match dice.within(0..10) {
+                    0 => self.drain(&client, &mut dice).await,
+                    1 => self.rebalance(&client).await,
+                    _ => self.move_replicas(&client, &mut dice).await,
+                }
             }
             sleep(dice.ms(50..400)).await;
         }
@@ -104,6 +108,7 @@ impl Stage {
         sleep(WRITES_WITHIN).await;
         self.write_everywhere(&client).await?;
         if self.plan.moves {
+            self.drains_end(&client.admin()).await;
             self.replicas_settle(&client.admin()).await;
         }
         while self.done.load(Ordering::Relaxed) < self.plan.producers {
@@ -164,6 +169,53 @@ impl Stage {
         let moves = [PartitionMove { partition, replicas }];
         let moved = timeout(OPERATOR_PATIENCE, client.admin().move_partitions(moves)).await;
         self.trace.line(format_args!("operator {said}: {moved:?}"));
+    }
+
+    /// Has a broker drained, or one that is being drained no more.
+    async fn drain(&self, client: &Client, dice: &mut Dice) {
+        let admin = client.admin();
+        let known = timeout(OPERATOR_PATIENCE, admin.cluster()).await;
+        let known = known.ok().and_then(Result::ok).map(|cluster| cluster.brokers);
+        let draining = known.into_iter().flatten().find(|broker| broker.draining);
+        let told = match draining {
+            Some(broker) => {
+                let told = timeout(OPERATOR_PATIENCE, admin.cancel_drain(broker.id)).await;
+                format!("drain of {} called off: {told:?}", broker.id)
+            }
+            None => {
+                let id = BrokerId(dice.within(1..u64::from(self.plan.brokers) + 1) as u32);
+                let told = timeout(OPERATOR_PATIENCE, admin.drain_broker(id)).await;
+                format!("drain of {id}: {told:?}")
+            }
+        };
+        self.trace.line(format_args!("operator {told}"));
+    }
+
+    async fn rebalance(&self, client: &Client) {
+        let told = timeout(OPERATOR_PATIENCE, client.admin().rebalance()).await;
+        let moves = told.map(|told| told.map(|plan| plan.moves.len()));
+        self.trace.line(format_args!("operator rebalance: {moves:?}"));
+    }
+
+    /// Brokers that are being drained hold nothing in the end.
+    async fn drains_end(&self, admin: &Admin) {
+        let deadline = now() + SETTLES_WITHIN;
+        loop {
+            let told = timeout(OPERATOR_PATIENCE, admin.cluster()).await;
+            let is_empty = |broker: &BrokerFacts| !broker.draining || broker.replicas == 0;
+            if let Ok(Ok(cluster)) = &told
+                && cluster.brokers.iter().all(is_empty)
+            {
+                return;
+            }
+            if now() >= deadline {
+                if !self.plan.wipes() {
+                    self.history.violated("drains_come_to_an_end", format!("{told:?}"));
+                }
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// All replicas are where they should be, unless one should be on a broker that is gone for good.

@@ -35,15 +35,8 @@ fn members(config: &Config) -> Option<String> {
 }
 
 fn seeds(config: &Config) -> Option<String> {
-    if config.seeds.iter().any(|seed| seed.port == 0 || seed.is_unspecified()) {
-        return Some("seeds must be addresses that can be dialed".to_owned());
-    }
-    let internal = &config.listener.internal;
-    if internal.advertised.is_none() && internal.bind.is_unspecified() {
-        let bind = &internal.bind;
-        return Some(format!("listener.internal.advertised is missing: nobody can dial {bind}"));
-    }
-    None
+    let undialable = config.seeds.iter().any(|seed| seed.port == 0 || seed.is_unspecified());
+    undialable.then(|| "seeds must be addresses that can be dialed".to_owned())
 }
 
 fn initial_brokers(config: &Config) -> Option<String> {
@@ -92,8 +85,8 @@ fn listeners(config: &Config) -> Option<String> {
                 "listener.{name}.advertised must be an address that others can dial"
             ));
         }
-        // Where the internal listener is, the initial brokers tell.
-        if *name != "internal" && advertised.is_none() && one.bind.is_unspecified() {
+        let told_by_initial_brokers = *name == "internal" && config.seeds.is_empty();
+        if !told_by_initial_brokers && advertised.is_none() && one.bind.is_unspecified() {
             return Some(format!(
                 "listener.{name}.advertised is missing: nobody can dial {}",
                 one.bind

@@ -135,12 +135,18 @@ keys! {
     "Threads that read what is not in memory. Too few: consumers that lag wait for each other."
     "storage.tail_cache": ByteSize = storage.tail_cache in "1MiB" to "64GiB";
     "Recent entries kept in memory, over all partitions. Too small: consumers and followers read the disk. Too large: memory."
+    "storage.free_min": ByteSize = storage.free_min in "0B" to "1024GiB";
+    "Free bytes on the disk of `data_dir` below which the broker takes no records, until there are more; reads, deletions and the metadata go on. Too small: the disk fills up all the same, and replicas stop. 0 turns it off."
     "storage.clean_every": Span = storage.clean_every in "100ms" to "1h";
     "Pause between two looks for segments that retention or trimming has given up. Too short: CPU. Too long: disks hold what nobody needs."
     "storage.scrub_every": Span = storage.scrub_every in "1s" to "365d";
     "Within this time every byte is read again to find what has rotted. Too short: disk reads. Too long: rot in one copy may meet rot in another."
     "storage.scrub_rate_max": ByteSize = storage.scrub_rate_max in "0B" to "10GiB";
     "Bytes per second that are read for it at most; 0 turns it off, and rot is found by whoever reads it."
+    "replicas.move_rate_max": ByteSize = replicas.move_rate_max in "0B" to "10GiB";
+    "Bytes per second that this broker sends to replicas that join, at most; 0: as fast as it goes. Too small: moves take long, below what is produced for ever. Too large: producers and consumers wait."
+    "replicas.rebuild_after": Span = replicas.rebuild_after in "0ms" to "365d";
+    "How long a broker may be gone until its replicas are made anew on others; `0ms`: for ever. Too short: a restart that takes long moves everything."
     "groups.coordinators": u32 = groups.coordinators in "1" to "1000";
     "Raft groups that consumer groups are spread over; fixed when the first group is made. Too few: busy groups share a leader. Too many: idle CPU."
     "log.level": LogLevel = log.level;

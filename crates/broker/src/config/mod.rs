@@ -44,6 +44,8 @@ pub struct Config {
     pub raft: RaftConfig,
     /// Threads and memory of the storage.
     pub storage: StorageConfig,
+    /// Where replicas are.
+    pub replicas: ReplicasConfig,
     /// Consumer groups.
     pub groups: GroupsConfig,
     /// What is logged.
@@ -114,12 +116,23 @@ pub struct StorageConfig {
     pub read_threads: u32,
     /// Recent entries kept in memory, over all partitions.
     pub tail_cache: ByteSize,
+    /// Free bytes on the disk below which no records are taken; zero: take them until it is full.
+    pub free_min: ByteSize,
     /// How often old segments are looked for.
     pub clean_every: Span,
     /// Within this time every byte is read again.
     pub scrub_every: Span,
     /// Bytes per second that are read for it at most.
     pub scrub_rate_max: ByteSize,
+}
+
+/// Where replicas are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicasConfig {
+    /// Bytes per second that a broker sends to replicas that join; zero: as fast as it goes.
+    pub move_rate_max: ByteSize,
+    /// How long a broker may be gone until its replicas are made anew elsewhere; zero: for ever.
+    pub rebuild_after: Span,
 }
 
 /// Consumer groups.
@@ -177,9 +190,14 @@ impl Default for Config {
                 flush_threads: 8,
                 read_threads: 4,
                 tail_cache: ByteSize::mib(64),
+                free_min: ByteSize::mib(512),
                 clean_every: Span::ms(10_000),
                 scrub_every: Span::ms(7 * 24 * 60 * 60 * 1_000),
                 scrub_rate_max: ByteSize::mib(10),
+            },
+            replicas: ReplicasConfig {
+                move_rate_max: ByteSize::mib(100),
+                rebuild_after: Span::ms(0),
             },
             groups: GroupsConfig { coordinators: 16 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },

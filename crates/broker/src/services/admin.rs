@@ -11,10 +11,13 @@ use tidelog_proto::v1::{
     ClusterHealthRequest, ClusterHealthResponse, CreatePartitionsRequest, CreatePartitionsResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
     DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
-    Error, LeaderHint, MovePartitionsRequest, MovePartitionsResponse, PartitionRaft, ReplicaRaft,
-    ScrubPartitionRequest, ScrubPartitionResponse, SetLogLevelRequest, SetLogLevelResponse,
-    TopicPartition, TransferLeaderItem, TransferLeaderRequest, TransferLeaderResponse,
-    TransferLeaderResult, TrimPartitionsRequest, TrimPartitionsResponse,
+    DescribeReplicasRequest, DescribeReplicasResponse, DrainBrokerRequest, DrainBrokerResponse,
+    Error, LeaderHint, MovePartitionsRequest, MovePartitionsResponse, PartitionRaft,
+    RebalancePartitionsRequest, RebalancePartitionsResponse, RemoveBrokerRequest,
+    RemoveBrokerResponse, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
+    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
+    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest,
+    TrimPartitionsResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -109,6 +112,38 @@ impl AdminService for Api {
     ) -> Result<Response<MovePartitionsResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.partitions_moved(request.into_inner()).await?))
+    }
+
+    async fn rebalance_partitions(
+        &self,
+        request: Request<RebalancePartitionsRequest>,
+    ) -> Result<Response<RebalancePartitionsResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.partitions_rebalanced(request.into_inner()).await?))
+    }
+
+    async fn drain_broker(
+        &self,
+        request: Request<DrainBrokerRequest>,
+    ) -> Result<Response<DrainBrokerResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.broker_drained(request.into_inner()).await?))
+    }
+
+    async fn remove_broker(
+        &self,
+        request: Request<RemoveBrokerRequest>,
+    ) -> Result<Response<RemoveBrokerResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.broker_removed(request.into_inner()).await?))
+    }
+
+    async fn describe_replicas(
+        &self,
+        _request: Request<DescribeReplicasRequest>,
+    ) -> Result<Response<DescribeReplicasResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.replicas_described()?))
     }
 
     async fn can_stop(

@@ -1,9 +1,10 @@
 //! What only the answering broker knows, laid over the rows of the view: who is alive, who leads now,
 //! and the address on the listener that the call came in by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_proto::v1::{Broker, TopicDescription};
+use tidelog_state::metadata::Machine;
 use tidelog_types::{BrokerId, GroupId, PartitionId, TopicId};
 
 use super::Api;
@@ -19,6 +20,19 @@ pub(super) fn complete_brokers(api: &Api, live: &BTreeSet<BrokerId>, brokers: &m
         broker.address = address
             .map(|at| HostPort { host: at.host.clone(), port: at.port as u16 }.to_string())
             .unwrap_or_default();
+    }
+}
+
+/// Counts the partitions that each broker has a replica of, or may have to keep one of.
+pub(super) fn count_replicas(machine: &Machine, brokers: &mut [Broker]) {
+    let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+    for (_, partition) in machine.live_partitions() {
+        for broker in partition.brokers() {
+            *counts.entry(broker.0).or_default() += 1;
+        }
+    }
+    for broker in brokers {
+        broker.replicas = counts.get(&broker.id).copied().unwrap_or_default();
     }
 }
 

@@ -72,10 +72,11 @@ fn health_of(cluster: &Cluster) -> ClusterHealthResponse {
             }
         }
     }
+    let low: Vec<_> = cluster.node.low_on_space().iter().map(|node| node.broker.0).collect();
     let controller = cluster.controller().filter(|node| live.contains(&node.broker));
     let status = if controller.is_none() || leaderless.count > 0 {
         HealthStatus::Unavailable
-    } else if !dead.is_empty() || under.count > 0 {
+    } else if !dead.is_empty() || !low.is_empty() || under.count > 0 {
         HealthStatus::Degraded
     } else {
         HealthStatus::Healthy
@@ -85,10 +86,15 @@ fn health_of(cluster: &Cluster) -> ClusterHealthResponse {
         status: status.into(),
         summary: format!(
             "{} of {brokers} brokers are alive; of {partitions} partitions {} have no leader and {} \
-             miss a replica{}",
+             miss a replica{}{}",
             brokers - dead.len(),
             leaderless.count,
             under.count,
+            match low.len() {
+                0 => String::new(),
+                1 => "; 1 broker has a disk that is nearly full".to_owned(),
+                low => format!("; {low} brokers have disks that are nearly full"),
+            },
             if controller.is_none() { "; the metadata group has no leader" } else { "" }
         ),
         broker_id: cluster.me.broker.0,
@@ -99,6 +105,7 @@ fn health_of(cluster: &Cluster) -> ClusterHealthResponse {
         leaderless: leaderless.named,
         under_replicated_count: under.count,
         under_replicated: under.named,
+        low_on_space_broker_ids: low,
     }
 }
 

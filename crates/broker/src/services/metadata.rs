@@ -9,7 +9,7 @@ use tidelog_proto::v1::{
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::describe::{complete_brokers, complete_topic};
+use super::describe::{complete_brokers, complete_topic, count_replicas};
 use super::{Api, at_most, size, view_failed};
 use crate::access::{Operation, Resource};
 use crate::cluster::{CATCH_UP_TIMEOUT, unknown_topic};
@@ -63,6 +63,7 @@ impl Api {
         };
         let mut brokers = cluster.view.brokers().await.map_err(|err| view_failed(&err))?;
         complete_brokers(self, &cluster.live_brokers(), &mut brokers);
+        count_replicas(&cluster.machine(), &mut brokers);
         response.cluster_id = id;
         response.controller_id = cluster.controller().map(|node| node.broker.0);
         response.brokers = brokers;

@@ -4,6 +4,7 @@
 //! came in by. Errors of a call are [`tidelog_proto::v1::Error`], inside a status.
 
 mod admin;
+mod brokers;
 mod create;
 mod describe;
 mod fetch;
@@ -17,6 +18,7 @@ mod partitioner;
 mod produce;
 mod produce_lanes;
 mod raft;
+mod rebalance;
 mod records;
 mod stop;
 mod trim;

@@ -263,6 +263,14 @@ pub(super) fn propose_error(
             Error::new(ErrorCode::LeaderNotAvailable, err.to_string()).with_retry_after(LEADER_BUSY)
         }
         ProposeError::Overloaded => exhausted(&err.to_string()),
+        ProposeError::StorageFull => {
+            let (broker, floor) = (api.core.config.broker_id, api.core.config.storage.free_min);
+            let message = format!(
+                "broker {broker} has less than storage.free_min = {floor} left on its disk and takes no \
+                 records until it has more"
+            );
+            Error::new(ErrorCode::StorageFull, message).with_retry_after(limits::RETRY_AFTER)
+        }
         ProposeError::Unknown => Error::new(
             ErrorCode::RequestTimedOut,
             format!("leadership of partition {group} moved before the outcome was known"),

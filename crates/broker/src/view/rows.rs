@@ -62,8 +62,8 @@ fn describe_broker(broker: &Broker) -> v1::Broker {
         incarnation: broker.incarnation.0,
         addresses: broker.addresses.iter().map(address).collect(),
         rack: broker.rack.clone().unwrap_or_default(),
-        alive: false,
-        address: String::new(),
+        draining: broker.is_draining,
+        ..v1::Broker::default()
     }
 }
 

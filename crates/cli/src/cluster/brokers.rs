@@ -17,9 +17,10 @@ struct BrokerView {
     incarnation: u32,
     alive: bool,
     controller: bool,
+    draining: bool,
     rack: Option<String>,
     leaders: usize,
-    replicas: usize,
+    replicas: u32,
     addresses: Vec<AddressView>,
 }
 
@@ -61,9 +62,10 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
             incarnation: broker.incarnation,
             alive: broker.alive,
             controller: cluster.controller == Some(broker.id),
+            draining: broker.draining,
             rack: broker.rack,
             leaders: partitions().filter(|p| p.leader == Some(id)).count(),
-            replicas: partitions().filter(|p| p.replicas.contains(&id)).count(),
+            replicas: broker.replicas,
             addresses: broker.listeners.into_iter().map(address).collect(),
         }
     };
@@ -76,14 +78,12 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
 
 impl BrokerView {
     fn cells(&self) -> Vec<String> {
-        let status = match (self.alive, self.controller) {
-            (true, true) => "alive, controller",
-            (true, false) => "alive",
-            (false, _) => "dead",
-        };
+        let mut status = vec![if self.alive { "alive" } else { "dead" }];
+        status.extend((self.alive && self.controller).then_some("controller"));
+        status.extend(self.draining.then_some("draining"));
         vec![
             self.broker.to_string(),
-            status.to_owned(),
+            status.join(", "),
             self.rack.clone().unwrap_or_else(|| "-".to_owned()),
             self.leaders.to_string(),
             self.replicas.to_string(),

@@ -43,6 +43,7 @@ pub(super) struct HealthView {
     answered_by: Option<u32>,
     controller: Option<u32>,
     dead_brokers: Vec<u32>,
+    low_on_space: Vec<u32>,
     partitions: u32,
     leaderless_count: u32,
     under_replicated_count: u32,
@@ -115,6 +116,7 @@ impl From<Health> for HealthView {
             answered_by: Some(health.answered_by.0),
             controller: health.controller.map(|broker| broker.0),
             dead_brokers: health.dead_brokers.into_iter().map(|broker| broker.0).collect(),
+            low_on_space: health.low_on_space.into_iter().map(|broker| broker.0).collect(),
             partitions: health.partitions,
             leaderless_count: health.leaderless_count,
             under_replicated_count: health.under_replicated_count,
@@ -143,9 +145,10 @@ impl HealthView {
     }
 
     fn page(&self) -> Page {
-        let dead = self.dead_brokers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = |ids: &[u32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let facts = [
-            ("dead brokers", dead.join(" ")),
+            ("dead brokers", names(&self.dead_brokers)),
+            ("nearly full disks", names(&self.low_on_space)),
             ("without leader", shortened(&self.leaderless, self.leaderless_count)),
             ("under-replicated", shortened(&self.under_replicated, self.under_replicated_count)),
         ];

@@ -7,7 +7,6 @@
 mod error;
 mod load;
 pub mod order;
-mod progress;
 mod read_back;
 mod report;
 mod story;

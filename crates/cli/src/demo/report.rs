@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::progress::thousands;
 use crate::audit::Verdict;
+use crate::progress::thousands;
 
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize)]

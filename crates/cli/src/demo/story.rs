@@ -11,13 +11,13 @@ use tidelog_client::{Client, TopicName};
 use tokio::time::{Instant, sleep};
 
 use super::load::{Load, LoadSetup, connect};
-use super::progress::{Step, Teller, thousands};
 use super::read_back::{ledger_of, read_all};
 use super::report::{Report, Shape};
 use super::syncs::SyncWatch;
 use super::{Args, BROKERS, Error, PARTITIONS, TOPIC};
 use crate::audit::Verdict;
 use crate::local::{LocalCluster, Setup};
+use crate::progress::{Step, Teller, thousands};
 
 /// The partition whose leader is killed.
 const VICTIM: u32 = 1;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tidelog_proto::v1;
 use tidelog_proto::v1::OffsetBound;
-use tidelog_proto::v1::admin_service_client::AdminServiceClient;
 use tidelog_proto::v1::log_service_client::LogServiceClient;
 use tidelog_types::{BrokerId, Timestamp, TopicPartition};
 use tonic::transport::Channel;
@@ -13,7 +12,7 @@ use tonic::transport::Channel;
 use super::facts::offset;
 use super::{
     Admin, Answers, ClusterFacts, Health, LeaderFacts, ListedOffset, OffsetAt, PerItem, RaftFacts,
-    ScrubFacts,
+    ScrubFacts, admin,
 };
 use crate::Error;
 use crate::cluster::RESPONSE_BYTES_MAX;
@@ -193,10 +192,6 @@ impl Admin {
         let answer = self.cluster.ask(address, self.cluster.request_timeout(), ask).await?;
         Ok(answer.previous_filter)
     }
-}
-
-fn admin(channel: Channel) -> AdminServiceClient<Channel> {
-    AdminServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 fn describe_rafts(channel: Channel, partitions: Vec<v1::TopicPartition>) -> Answers<DescribedRaft> {

@@ -186,6 +186,11 @@ pub struct BrokerFacts {
     pub rack: Option<String>,
     /// Whether the broker that answered hears from it.
     pub alive: bool,
+    /// Whether it is being drained: its replicas go elsewhere, and it is given no new ones.
+    pub draining: bool,
+    /// Partitions that have a replica there, or whose group may still need one, the cluster's own
+    /// included.
+    pub replicas: u32,
     /// Where clients reach it.
     pub address: String,
     /// All of its listeners.
@@ -230,6 +235,8 @@ pub struct Health {
     pub controller: Option<BrokerId>,
     /// Brokers that are not heard from.
     pub dead_brokers: Vec<BrokerId>,
+    /// Brokers whose disk is nearly full: they take no records.
+    pub low_on_space: Vec<BrokerId>,
     /// How many partitions there are.
     pub partitions: u32,
     /// Partitions without a leader; the first 1,000.
@@ -418,6 +425,8 @@ impl From<v1::Broker> for BrokerFacts {
             incarnation: broker.incarnation,
             rack: Some(broker.rack).filter(|rack| !rack.is_empty()),
             alive: broker.alive,
+            draining: broker.draining,
+            replicas: broker.replicas,
             address: broker.address,
             listeners: listeners.collect(),
         }
@@ -443,6 +452,7 @@ impl Health {
             answered_by: BrokerId(health.broker_id),
             controller: health.controller_id.map(BrokerId),
             dead_brokers: brokers(health.dead_broker_ids),
+            low_on_space: brokers(health.low_on_space_broker_ids),
             partitions: health.partitions,
             leaderless: partitions(&health.leaderless)?,
             leaderless_count: health.leaderless_count,

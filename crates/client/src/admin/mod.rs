@@ -3,6 +3,7 @@
 //! Calls about several items give one result per item, in their order. The call as a whole fails only
 //! when no item could be looked at.
 
+mod brokers;
 mod calls;
 mod facts;
 mod group_facts;
@@ -18,11 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tidelog_proto::v1::admin_service_client::AdminServiceClient;
 use tidelog_types::{TopicName, TopicPartition};
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+pub use brokers::{PlannedLoad, PlannedMove, Rebalance};
 pub use facts::{
     BrokerFacts, ClusterFacts, ConfigFacts, ConfigSource, CreatedTopic, Health, HealthStatus,
     LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, PartitionFacts, RaftFacts,
@@ -38,13 +41,16 @@ pub use moves::PartitionMove;
 pub use stop::{CanStop, StopRisk};
 
 use crate::Error;
-use crate::cluster::{Backoff, Cluster};
+use crate::cluster::{Backoff, Cluster, RESPONSE_BYTES_MAX};
 
 /// One result per item, with the item that it is for.
 pub type PerItem<K, T> = Vec<(K, Result<T, Error>)>;
 
 /// The answers to the items of one call, in their order.
 type Answers<R> = BoxFuture<'static, Result<Response<Vec<R>>, Status>>;
+
+/// The answer to a call about one thing.
+type Answer<R> = BoxFuture<'static, Result<Response<R>, Status>>;
 
 /// Changes and describes the cluster. Cheap to clone.
 ///
@@ -142,14 +148,7 @@ impl Admin {
     }
 
     async fn leader_address(&self, partition: &TopicPartition) -> Result<String, Error> {
-        let facts = self.cluster.topic(&partition.topic).await?;
-        if partition.partition.0 >= facts.partitions {
-            return Err(Error::UnknownPartition {
-                topic: partition.topic.clone(),
-                partition: partition.partition,
-                partitions: facts.partitions,
-            });
-        }
+        self.cluster.topic_of(partition).await?;
         let metadata = self.cluster.metadata();
         match metadata.leader(&partition.topic, partition.partition) {
             Some(leader) => Ok(leader.address.to_string()),
@@ -181,4 +180,8 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin").finish_non_exhaustive()
     }
+}
+
+fn admin(channel: Channel) -> AdminServiceClient<Channel> {
+    AdminServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }

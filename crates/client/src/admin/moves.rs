@@ -2,12 +2,10 @@
 
 use futures_util::FutureExt;
 use tidelog_proto::v1;
-use tidelog_proto::v1::admin_service_client::AdminServiceClient;
 use tidelog_types::{BrokerId, TopicPartition};
 
 use super::Admin;
 use crate::Error;
-use crate::cluster::RESPONSE_BYTES_MAX;
 
 /// Where the replicas of one partition should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,18 +55,11 @@ impl Admin {
             replicas: one.replicas.iter().map(|broker| broker.0).collect(),
         };
         let items: Vec<_> = moves.into_iter().map(item).collect();
-        let call = |channel, _: &[usize], timeout_ms| {
+        let answer = self.change(|mut client, timeout_ms| {
             let items = items.clone();
             let request = v1::MovePartitionsRequest { items, validate_only, timeout_ms };
-            let call = async move {
-                let client = AdminServiceClient::new(channel);
-                let mut client = client.max_decoding_message_size(RESPONSE_BYTES_MAX);
-                let answer = client.move_partitions(request).await?;
-                Ok(answer.map(|answer| vec![answer.changed]))
-            };
-            call.boxed()
-        };
-        let mut results = self.at_controller(1, call, |changed, _| Ok(changed)).await?;
-        results.pop().unwrap_or_else(|| Err(Error::protocol("any", "no answer to the moves")))
+            async move { client.move_partitions(request).await }.boxed()
+        });
+        Ok(answer.await?.changed)
     }
 }

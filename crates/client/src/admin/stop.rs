@@ -1,12 +1,10 @@
 //! Whether a broker may be stopped.
 
 use tidelog_proto::v1;
-use tidelog_proto::v1::admin_service_client::AdminServiceClient;
 use tidelog_types::{BrokerId, TopicPartition};
 
-use super::Admin;
+use super::{Admin, admin};
 use crate::Error;
-use crate::cluster::RESPONSE_BYTES_MAX;
 
 /// Whether a broker may be stopped, and what speaks against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +42,7 @@ impl Admin {
     /// When there is no such broker, or none answers.
     pub async fn can_stop(&self, broker: BrokerId) -> Result<CanStop, Error> {
         let request = v1::CanStopRequest { broker_id: broker.0 };
-        let ask = |channel| async move {
-            let mut client =
-                AdminServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
-            client.can_stop(request).await
-        };
+        let ask = |channel| async move { admin(channel).can_stop(request).await };
         let answer = self.cluster.ask_any(self.cluster.request_timeout(), ask).await?;
         let risk = |risk: v1::StopRisk| {
             let named = v1::TopicPartition { topic: risk.topic, partition: risk.partition };

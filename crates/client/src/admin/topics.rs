@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use super::facts::{topic_id, topic_name};
-use super::{Admin, Answers, CreatedTopic, NewTopic, PerItem, TopicFacts, TopicSummary};
+use super::{
+    Admin, Answer, Answers, CreatedTopic, NewTopic, PerItem, TopicFacts, TopicSummary, admin,
+};
 use crate::Error;
 use crate::cluster::{Backoff, RESPONSE_BYTES_MAX, one_of};
 use crate::error::BrokerError;
@@ -246,6 +248,22 @@ impl Admin {
         }
     }
 
+    /// As [`Admin::at_controller`], for a call about one thing that any try may repeat.
+    pub(super) async fn change<R>(
+        &self,
+        call: impl Fn(AdminServiceClient<Channel>, u32) -> Answer<R>,
+    ) -> Result<R, Error>
+    where
+        R: Send + 'static,
+    {
+        let call = |channel, _: &[usize], timeout_ms| {
+            let answer = call(admin(channel), timeout_ms);
+            async move { Ok(answer.await?.map(|answer| vec![answer])) }.boxed()
+        };
+        let mut results = self.at_controller(1, call, |answer, _| Ok(answer)).await?;
+        results.pop().unwrap_or_else(|| Err(Error::protocol(ANY, "no answer to the call")))
+    }
+
     /// Sends items to one broker after the other, since any may forward, and where hints point. Items
     /// that failed for now are sent again. Never to two brokers at once: the slower one would find the
     /// change made, and refuse it.
@@ -319,10 +337,6 @@ impl Admin {
         let known = hint.known_address().map(str::to_owned);
         known.or_else(|| self.cluster.metadata().broker_address(hint.broker()))
     }
-}
-
-fn admin(channel: Channel) -> AdminServiceClient<Channel> {
-    AdminServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 fn metadata(channel: Channel) -> MetadataServiceClient<Channel> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tidelog_proto::v1::describe_topics_result::Result as Described;
 use tidelog_proto::v1::metadata_service_client::MetadataServiceClient;
 use tidelog_proto::v1::{DescribeTopicsRequest, DescribeTopicsResponse};
-use tidelog_types::{ErrorCode, TopicName};
+use tidelog_types::{ErrorCode, TopicName, TopicPartition};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Backoff, Cluster, RESPONSE_BYTES_MAX, TopicFacts, locked, unreachable};
@@ -24,9 +25,8 @@ const ASKED_AT_ONCE: usize = 3;
 const GRACE: Duration = Duration::from_millis(20);
 /// A broker that says nothing for so long is passed over.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// A topic just created may be unknown for a moment to brokers that lag: they are asked again.
-const UNKNOWN_TOPIC_RETRIES: [Duration; 2] =
-    [Duration::from_millis(100), Duration::from_millis(200)];
+/// What was just created may be unknown for a moment to brokers that lag: they are asked again.
+const UNKNOWN_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
 type Refresh = BoxFuture<'static, Result<(), Error>>;
 
@@ -44,7 +44,7 @@ impl Cluster {
     /// The topic, from memory or else from the brokers, for at most the request timeout.
     pub(crate) async fn topic(self: &Arc<Self>, topic: &TopicName) -> Result<TopicFacts, Error> {
         let deadline = Instant::now() + self.request_timeout();
-        let mut unknown = UNKNOWN_TOPIC_RETRIES.iter();
+        let mut unknown = UNKNOWN_RETRIES.iter();
         let mut backoff = Backoff::long();
         loop {
             if let Some(facts) = self.metadata().topic(topic) {
@@ -63,6 +63,29 @@ impl Cluster {
                 Err(error) => return Err(error),
             };
             sleep(pause).await;
+        }
+    }
+
+    /// The topic of `partition`, which it has: when it does not, the brokers are asked again, for it may
+    /// just have been added.
+    pub(crate) async fn topic_of(
+        self: &Arc<Self>,
+        partition: &TopicPartition,
+    ) -> Result<TopicFacts, Error> {
+        let TopicPartition { topic, partition } = partition;
+        let mut pauses = iter::once(&Duration::ZERO).chain(&UNKNOWN_RETRIES);
+        loop {
+            let facts = self.topic(topic).await?;
+            let partitions = facts.partitions;
+            if partition.0 < partitions {
+                return Ok(facts);
+            }
+            let Some(pause) = pauses.next() else {
+                let (topic, partition) = (topic.clone(), *partition);
+                return Err(Error::UnknownPartition { topic, partition, partitions });
+            };
+            sleep(*pause).await;
+            self.refresh(topic, None).await?;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_types::{Offset, Timestamp};
+use tidelog_types::{ErrorCode, Offset, Timestamp};
 use tokio::time::{Instant, sleep};
 
 use super::ConsumeError;
@@ -89,7 +89,7 @@ impl Core {
             for (reading, (_, listed)) in readings.into_iter().zip(listed) {
                 match listed {
                     Ok(listed) => found.push((reading, listed.offset)),
-                    Err(error) if error.is_retriable() => {
+                    Err(error) if may_pass(&error) => {
                         problem = Some(error);
                         missing.push(reading);
                     }
@@ -136,6 +136,12 @@ impl Core {
             trouble.pause(&self, &readings, error).await;
         }
     }
+}
+
+/// Whether another try may find where a partition begins. One that nobody has heard of was granted all
+/// the same: the brokers that were asked lag, or it is being deleted and will be revoked.
+fn may_pass(error: &Error) -> bool {
+    error.is_retriable() || error.code() == Some(ErrorCode::UnknownTopicOrPartition)
 }
 
 fn start_error(reading: &Reading, error: Error) -> ConsumeError {

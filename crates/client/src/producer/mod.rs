@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tidelog_types::TopicName;
+use tidelog_types::{TopicName, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -101,9 +101,9 @@ impl Producer {
                 Err(Misfit::UnknownPartition(error, ..)) if renewed => {
                     return Err(ProduceError::new(error, false));
                 }
-                Err(Misfit::UnknownPartition(_, back, room)) => {
-                    if let Ok(name) = &back.topic {
-                        self.core().renew(name).await;
+                Err(Misfit::UnknownPartition(error, back, room)) => {
+                    if let Error::UnknownPartition { topic, partition, .. } = error {
+                        self.core().look_for(&TopicPartition { topic, partition }).await;
                     }
                     renewed = true;
                     (record, permit) = (*back, Some(room));
@@ -266,8 +266,21 @@ impl Core {
         if let Err(error) = self.cluster.refresh(name, None).await {
             // What is known serves on; a topic that is gone shows when it is written to.
             debug!(topic = %name, err = %error, "topic was not looked up again");
-            return;
         }
+        self.grow(name);
+    }
+
+    /// As [`Core::renew`], for the sake of a partition that may just have been added.
+    async fn look_for(self: &Arc<Self>, partition: &TopicPartition) {
+        if let Err(error) = self.cluster.topic_of(partition).await {
+            // The next try to write there tells.
+            debug!(%partition, err = %error, "partition was not found");
+        }
+        self.grow(&partition.topic);
+    }
+
+    /// Writes to the partitions that a topic is now known to have, too.
+    fn grow(self: &Arc<Self>, name: &TopicName) {
         let Some(facts) = self.cluster.metadata().topic(name) else { return };
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(topic) = topics.get_mut(name)

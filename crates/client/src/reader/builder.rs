@@ -93,16 +93,14 @@ impl ReaderBuilder {
         let mut starts = BTreeMap::new();
         for (topic, partition, start) in topics {
             let topic = topic?;
+            if let Some(partition) = partition {
+                let name = TopicPartition { topic, partition };
+                let facts = cluster.topic_of(&name).await?;
+                starts.insert(name, (start, facts.id));
+                continue;
+            }
             let facts = cluster.topic(&topic).await?;
-            let partitions = facts.partitions;
-            let named = match partition {
-                Some(partition) if partition.0 >= partitions => {
-                    return Err(Error::UnknownPartition { topic, partition, partitions });
-                }
-                Some(partition) => partition.0..partition.0 + 1,
-                None => 0..partitions,
-            };
-            for partition in named.map(PartitionId) {
+            for partition in (0..facts.partitions).map(PartitionId) {
                 let name = TopicPartition { topic: topic.clone(), partition };
                 starts.insert(name, (start, facts.id.clone()));
             }

@@ -11,6 +11,9 @@ pub struct IntroduceRequest {
     /// The asking broker's initial brokers, as "id@address", sorted by id.
     #[prost(string, repeated, tag = "3")]
     pub initial_brokers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Incarnation of the asking broker; 0 when it has none yet.
+    #[prost(uint32, tag = "4")]
+    pub incarnation: u32,
 }
 /// IntroduceResponse says who answers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -30,6 +33,10 @@ pub struct IntroduceResponse {
     /// Ids of the brokers that the cluster knows; empty before it has formed.
     #[prost(uint32, repeated, tag = "5")]
     pub known_brokers: ::prost::alloc::vec::Vec<u32>,
+    /// Whether the asking broker was removed from the cluster, or has come back as a later incarnation:
+    /// what its disk holds is nobody's any more.
+    #[prost(bool, tag = "6")]
+    pub removed: bool,
 }
 /// RaftVote is a vote or, when committed, an established leadership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -208,6 +215,9 @@ pub struct ProbeReply {
     /// Drawn anew each time the process starts: a restart within two probes shows as another run.
     #[prost(uint64, tag = "1")]
     pub run: u64,
+    /// Whether the disk is nearly full: it should lead no partition.
+    #[prost(bool, tag = "2")]
+    pub low_on_space: bool,
 }
 /// Campaign asks a voter to stand for election at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -448,6 +448,9 @@ pub struct ClusterHealthResponse {
     /// Under-replicated partitions, all of them counted.
     #[prost(uint32, tag = "10")]
     pub under_replicated_count: u32,
+    /// Brokers whose disk is nearly full: they take no records.
+    #[prost(uint32, repeated, tag = "11")]
+    pub low_on_space_broker_ids: ::prost::alloc::vec::Vec<u32>,
 }
 /// DescribePartitionRaftRequest names partitions.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -628,6 +631,129 @@ pub struct MovePartitionsResponse {
     /// Partitions that were to be somewhere else until now.
     #[prost(uint32, tag = "1")]
     pub changed: u32,
+}
+/// RebalancePartitionsRequest asks for a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebalancePartitionsRequest {
+    /// Only tell what would move.
+    #[prost(bool, tag = "1")]
+    pub validate_only: bool,
+    /// How long the broker may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "2")]
+    pub timeout_ms: u32,
+}
+/// RebalancePartitionsResponse tells what moves, or would.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RebalancePartitionsResponse {
+    /// The partitions, at most 1,000; the cluster's own are among them.
+    #[prost(message, repeated, tag = "1")]
+    pub moves: ::prost::alloc::vec::Vec<PlannedMove>,
+    /// What it makes of the brokers that may take replicas, by id.
+    #[prost(message, repeated, tag = "2")]
+    pub loads: ::prost::alloc::vec::Vec<PlannedLoad>,
+}
+/// PlannedMove is a partition that moves, or is to be led by another of its brokers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedMove {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Its brokers as they were; the first should lead.
+    #[prost(uint32, repeated, tag = "3")]
+    pub before: ::prost::alloc::vec::Vec<u32>,
+    /// Its brokers as they are to be.
+    #[prost(uint32, repeated, tag = "4")]
+    pub replicas: ::prost::alloc::vec::Vec<u32>,
+    /// Bytes of its log, as far as a broker told.
+    #[prost(uint64, tag = "5")]
+    pub log_bytes: u64,
+}
+/// PlannedLoad is what a broker carries before and after.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedLoad {
+    /// The broker.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// Replicas, before and after.
+    #[prost(uint64, tag = "2")]
+    pub replicas_before: u64,
+    #[prost(uint64, tag = "3")]
+    pub replicas: u64,
+    /// Bytes of their logs, before and after.
+    #[prost(uint64, tag = "4")]
+    pub log_bytes_before: u64,
+    #[prost(uint64, tag = "5")]
+    pub log_bytes: u64,
+    /// Partitions that it should lead, before and after.
+    #[prost(uint64, tag = "6")]
+    pub leaders_before: u64,
+    #[prost(uint64, tag = "7")]
+    pub leaders: u64,
+}
+/// DrainBrokerRequest names a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainBrokerRequest {
+    /// The broker.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// Drain it no more: what it has it keeps, and it may be given replicas again.
+    #[prost(bool, tag = "2")]
+    pub cancel: bool,
+    /// How long the broker that is asked may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "3")]
+    pub timeout_ms: u32,
+}
+/// DrainBrokerResponse tells how much there is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainBrokerResponse {
+    /// Partitions that have, or should have, a replica there, the cluster's own included.
+    #[prost(uint32, tag = "1")]
+    pub replicas: u32,
+}
+/// RemoveBrokerRequest names a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveBrokerRequest {
+    /// The broker, which has been drained.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// How long the broker that is asked may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "2")]
+    pub timeout_ms: u32,
+}
+/// RemoveBrokerResponse is empty: the broker is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveBrokerResponse {}
+/// DescribeReplicasRequest asks one broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeReplicasRequest {}
+/// DescribeReplicasResponse lists replicas.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescribeReplicasResponse {
+    /// Id of the answering broker.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// Its replicas, the cluster's own included.
+    #[prost(message, repeated, tag = "2")]
+    pub replicas: ::prost::alloc::vec::Vec<HostedReplica>,
+}
+/// HostedReplica is a replica on a broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostedReplica {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Bytes of its log.
+    #[prost(uint64, tag = "3")]
+    pub log_bytes: u64,
+    /// Whether it takes no part in its group: its disk failed or is damaged.
+    #[prost(bool, tag = "4")]
+    pub out_of_service: bool,
 }
 /// CanStopRequest names a broker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1090,6 +1216,112 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "MovePartitions"));
             self.inner.unary(req, path, codec).await
         }
+        /// RebalancePartitions spreads replicas over the brokers that are alive and not being drained: evenly
+        /// by number, as far as racks allow, then by bytes, and who should lead. It moves little, and what it
+        /// moves goes as by MovePartitions.
+        pub async fn rebalance_partitions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RebalancePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RebalancePartitionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/RebalancePartitions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tidelog.v1.AdminService", "RebalancePartitions"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// DrainBroker has all replicas of a broker moved to others, the leaders first, and lets it take no new
+        /// ones. The controller goes on until it is told otherwise; DescribeCluster shows how far it is.
+        pub async fn drain_broker(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainBrokerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainBrokerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/DrainBroker",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "DrainBroker"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// RemoveBroker takes a drained broker out of the cluster, for good: a broker that comes under its id
+        /// later is another one, and has to come with an empty directory.
+        pub async fn remove_broker(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveBrokerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveBrokerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/RemoveBroker",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "RemoveBroker"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// DescribeReplicas lists the replicas that the asked broker hosts, with their size.
+        pub async fn describe_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/DescribeReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "DescribeReplicas"));
+            self.inner.unary(req, path, codec).await
+        }
         /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
         /// of replicas that have everything. Replicas that are about to have it are waited for, up to 2 s.
         pub async fn can_stop(
@@ -1244,6 +1476,42 @@ pub mod admin_service_server {
             request: tonic::Request<super::MovePartitionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::MovePartitionsResponse>,
+            tonic::Status,
+        >;
+        /// RebalancePartitions spreads replicas over the brokers that are alive and not being drained: evenly
+        /// by number, as far as racks allow, then by bytes, and who should lead. It moves little, and what it
+        /// moves goes as by MovePartitions.
+        async fn rebalance_partitions(
+            &self,
+            request: tonic::Request<super::RebalancePartitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RebalancePartitionsResponse>,
+            tonic::Status,
+        >;
+        /// DrainBroker has all replicas of a broker moved to others, the leaders first, and lets it take no new
+        /// ones. The controller goes on until it is told otherwise; DescribeCluster shows how far it is.
+        async fn drain_broker(
+            &self,
+            request: tonic::Request<super::DrainBrokerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainBrokerResponse>,
+            tonic::Status,
+        >;
+        /// RemoveBroker takes a drained broker out of the cluster, for good: a broker that comes under its id
+        /// later is another one, and has to come with an empty directory.
+        async fn remove_broker(
+            &self,
+            request: tonic::Request<super::RemoveBrokerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveBrokerResponse>,
+            tonic::Status,
+        >;
+        /// DescribeReplicas lists the replicas that the asked broker hosts, with their size.
+        async fn describe_replicas(
+            &self,
+            request: tonic::Request<super::DescribeReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeReplicasResponse>,
             tonic::Status,
         >;
         /// CanStop tells whether a broker may be stopped: whether each partition keeps, without it, a majority
@@ -1779,6 +2047,188 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = MovePartitionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/RebalancePartitions" => {
+                    #[allow(non_camel_case_types)]
+                    struct RebalancePartitionsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RebalancePartitionsRequest>
+                    for RebalancePartitionsSvc<T> {
+                        type Response = super::RebalancePartitionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RebalancePartitionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rebalance_partitions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RebalancePartitionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/DrainBroker" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainBrokerSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::DrainBrokerRequest>
+                    for DrainBrokerSvc<T> {
+                        type Response = super::DrainBrokerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainBrokerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::drain_broker(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainBrokerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/RemoveBroker" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveBrokerSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RemoveBrokerRequest>
+                    for RemoveBrokerSvc<T> {
+                        type Response = super::RemoveBrokerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveBrokerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::remove_broker(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveBrokerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/DescribeReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeReplicasSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::DescribeReplicasRequest>
+                    for DescribeReplicasSvc<T> {
+                        type Response = super::DescribeReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeReplicasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::describe_replicas(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeReplicasSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4649,6 +5099,13 @@ pub struct Broker {
     /// Its advertised address, "host:port", on the listener that the call came in by.
     #[prost(string, tag = "6")]
     pub address: ::prost::alloc::string::String,
+    /// Whether it is being drained: its replicas go elsewhere, and it is given no new ones.
+    #[prost(bool, tag = "7")]
+    pub draining: bool,
+    /// Partitions that have a replica there, or whose group may still need one, the cluster's own
+    /// included. Only DescribeCluster tells.
+    #[prost(uint32, tag = "8")]
+    pub replicas: u32,
 }
 /// ListenerAddress is where one listener is reached.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -19,8 +19,8 @@ use tidelog_log::StartPoint;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_proto::v1::{self, RaftResponse};
-use tidelog_types::{GroupId, NodeId};
-use tokio::time::timeout;
+use tidelog_types::{GroupId, NodeId, Term};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::peer::{Connection, Peer};
 use super::session::{AppendStream, Session};
@@ -46,15 +46,22 @@ pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
 }
 
+impl Network {
+    fn link(&self, target: NodeId, lane: Lane) -> Link {
+        let (peer, peers) = (self.peers.get(target), Arc::clone(&self.peers));
+        Link { group: self.group, peer, peers, lane }
+    }
+}
+
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, _node: &()) -> Link {
-        Link { group: self.group, peer: self.peers.get(target), lane: Lane::Appends }
+        self.link(target, Lane::Appends)
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, _node: &()) -> Link {
-        Link { group: self.group, peer: self.peers.get(target), lane: Lane::Control }
+        self.link(target, Lane::Control)
     }
 }
 
@@ -70,6 +77,7 @@ enum Lane {
 pub(crate) struct Link {
     group: GroupId,
     peer: Arc<Peer>,
+    peers: Arc<Peers>,
     lane: Lane,
 }
 
@@ -239,6 +247,7 @@ impl NetStreamAppend<TypeConfig> for Link {
                 stream: None,
                 asked: 0,
                 patience: option.hard_ttl().max(PATIENCE_MIN),
+                next_at: None,
                 over: false,
             };
             let answers = futures_util::stream::unfold(appends, |mut appends| async move {
@@ -264,6 +273,8 @@ struct Appends<'s, S> {
     /// Requests without an answer.
     asked: usize,
     patience: Duration,
+    /// Before then nothing more goes to a follower that is held up.
+    next_at: Option<Instant>,
     over: bool,
 }
 
@@ -304,10 +315,15 @@ where
                     _ => std::future::pending().await,
                 }
             };
-            let input = self.input.as_mut();
+            let (input, next_at) = (self.input.as_mut(), self.next_at);
             let next_request = async {
                 match input {
-                    Some(input) if open => input.next().await,
+                    Some(input) if open => {
+                        if let Some(at) = next_at {
+                            sleep_until(at).await;
+                        }
+                        input.next().await
+                    }
                     _ => std::future::pending().await,
                 }
             };
@@ -329,7 +345,10 @@ where
     }
 
     async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> Result<(), RpcError> {
+        let term = Term(request.vote.leader_id.term);
         let (message, bytes) = wire::append_out(request);
+        let link = self.link;
+        self.next_at = link.peers.pace.take(link.group, term, link.peer.node(), bytes);
         let lost = |err: super::session::Lost| unreachable(err.to_string());
         let stream = match &mut self.stream {
             Some(stream) => stream,

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub(crate) struct Peer {
     address: watch::Sender<Option<String>>,
     /// Where it said itself that it listens, when it called.
     said: Mutex<Option<String>>,
+    /// Whether it said that its disk is nearly full.
+    low_on_space: AtomicBool,
     /// Told of each death, which a watch could swallow when the peer is back at once.
     deaths: mpsc::UnboundedSender<NodeId>,
 }
@@ -85,6 +88,7 @@ impl Peer {
             status: watch::Sender::new(PeerStatus::Unknown),
             address: watch::Sender::new(None),
             said: Mutex::new(None),
+            low_on_space: AtomicBool::new(false),
             deaths,
         })
     }
@@ -207,7 +211,7 @@ impl Peer {
                 let asked = Instant::now();
                 let probe = control.call(Vec::new(), Ask::Probe(Probe {}));
                 match timeout(probing.missed, probe).await {
-                    Ok(Ok(answer)) => self.note_run(&answer, run),
+                    Ok(Ok(answer)) => self.note(&answer, run),
                     // The stream has ended, which the other arms see.
                     Ok(Err(_)) => {}
                     // This process may itself have stood still: then answers wait to be read.
@@ -234,9 +238,15 @@ impl Peer {
         // A broken connection alone is no death: the next dial tells, at once.
     }
 
+    /// Whether it said that its disk is nearly full, when it was heard of last.
+    pub(crate) fn is_low_on_space(&self) -> bool {
+        self.low_on_space.load(Ordering::Relaxed)
+    }
+
     /// A peer that answers as another run has died in between, however short that was.
-    fn note_run(&self, answer: &RaftResponse, run: &mut Option<u64>) {
+    fn note(&self, answer: &RaftResponse, run: &mut Option<u64>) {
         let Some(Answer::Probe(reply)) = &answer.body else { return };
+        self.low_on_space.store(reply.low_on_space, Ordering::Relaxed);
         if run.replace(reply.run).is_some_and(|before| before != reply.run) {
             info!(node = %self.node, "peer restarted");
             self.tell_death();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use openraft::EntryPayload;
 use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -28,7 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use super::{REQUESTS_PER_MESSAGE, STREAM_WINDOW, reading, wire};
-use crate::config::{TypeConfig, Vote};
+use crate::config::{Entry, Proposal, TypeConfig, Vote};
 use crate::executor::Executor;
 
 /// Messages of answers handed to HTTP/2 ahead of what it has sent.
@@ -82,6 +83,12 @@ pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
 
     /// Where logs are read for others.
     fn executor(&self) -> Arc<dyn Executor>;
+
+    /// Whether this node's disk is nearly full.
+    fn is_low_on_space(&self) -> bool;
+
+    /// Whether there is room for more records, of whichever group.
+    fn takes_records(&self) -> bool;
 }
 
 /// Answers who this broker is, in every phase of its life.
@@ -282,7 +289,8 @@ impl Demux {
         };
         match ask {
             Ask::Probe(_) => {
-                self.answer(stream, Answer::Probe(v1::ProbeReply { run: self.run }));
+                let (run, low_on_space) = (self.run, self.groups.is_low_on_space());
+                self.answer(stream, Answer::Probe(v1::ProbeReply { run, low_on_space }));
                 return Ok(());
             }
             Ask::End(_) => {
@@ -307,6 +315,12 @@ impl Demux {
     ) -> Result<(), wire::Malformed> {
         match ask {
             Ask::Append(append) => match wire::append_in(append) {
+                // As if it were down. What is small goes on: a new leader's first entry, a trim.
+                Ok(append) if has_records(&append) && !self.groups.takes_records() => {
+                    self.streams.remove(&stream);
+                    let reason = "the disk of the follower is nearly full".to_owned();
+                    self.answer(stream, Answer::Unavailable(reason));
+                }
                 Ok(append) => self.append(&port, stream, append),
                 // One damaged message ends one group's stream, not everybody's.
                 Err(err) => {
@@ -395,6 +409,12 @@ async fn answer_appends(
             return;
         }
     }
+}
+
+fn has_records(append: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let is_records =
+        |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Proposal::Records(_)));
+    append.entries.iter().any(is_records)
 }
 
 fn transfer_reply(result: Result<(), String>) -> v1::TransferReply {

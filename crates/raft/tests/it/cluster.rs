@@ -59,6 +59,8 @@ pub(crate) struct Cluster {
     wires: Wires,
     config: PartitionConfig,
     timings: Timings,
+    /// Bytes a second for those that learn, where a test sets them.
+    learn_rate_max: Option<u64>,
 }
 
 /// How soon nodes give up on a leader.
@@ -82,6 +84,17 @@ impl Cluster {
         let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
         let mut cluster = Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await;
         cluster.founders.retain(|node| node.broker.0 <= 3);
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// Starts four nodes with one partition over the first three of them, and so many bytes a second for
+    /// those that learn.
+    pub(crate) async fn with_a_spare_at(learn_rate_max: u64) -> Self {
+        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
+        let mut cluster = Self::reserved_in(4, config, dir, World::real, Timings::Usual).await;
+        cluster.founders.retain(|node| node.broker.0 <= 3);
+        cluster.learn_rate_max = Some(learn_rate_max);
         cluster.start_all().await;
         cluster
     }
@@ -161,6 +174,7 @@ impl Cluster {
             wires,
             config,
             timings,
+            learn_rate_max: None,
         };
         for node in cluster.reserved.keys() {
             let data = cluster.data(*node);
@@ -281,6 +295,7 @@ impl Cluster {
         };
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
         config.address = Some(address.to_string());
+        config.learn_rate_max = self.learn_rate_max.unwrap_or(config.learn_rate_max);
         if self.timings == Timings::Patient {
             (config.election_min, config.election_max) = (PATIENCE, PATIENCE * 2);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidelog_raft::{Founding, MemberError, MemberStep, PartitionConfig, Role, Target};
 use tidelog_types::{GroupId, NodeId, Offset, PartitionId, Term, TopicId};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, until};
 
@@ -71,6 +71,24 @@ async fn replicas_move_one_by_one_and_all_at_once_under_load() {
     cluster.kill(node(5)).await;
     cluster.produce(count as i32, &[format!("record {count}")]).await;
     all_hold(&cluster, &[1, 3], count + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_is_sent_no_more_than_the_rate_allows() {
+    const RATE: u64 = 4 << 20;
+    const ENTRIES: usize = 3_000;
+    let cluster = Cluster::with_a_spare_at(RATE).await;
+    let value = "x".repeat(4 << 10);
+    for n in 0..ENTRIES {
+        cluster.produce(n as i32, std::slice::from_ref(&value)).await;
+    }
+    let began = Instant::now();
+    cluster.move_to(&[1, 2, 4]).await;
+    // 12 MiB, less the last thousand entries and what was sent before the rate was felt: it takes a
+    // second for each 4 MiB, however fast the machine is.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    let read = cluster.read(node(4), Offset(ENTRIES as u64)).await;
+    assert!(read.len() == ENTRIES && read.iter().all(|one| *one == value));
 }
 
 /// After a restart a node may be told for a moment what was so long ago.

@@ -100,6 +100,8 @@ pub struct Broker {
     pub rack: Option<String>,
     /// Its advertised addresses, by listener name; empty until it registers.
     pub addresses: Vec<Address>,
+    /// Whether its replicas are to go elsewhere: it is given no new ones.
+    pub is_draining: bool,
     /// The token with which its newest incarnation was asked for, so that a repeated request
     /// does not raise it twice.
     pub(super) incarnation_token: u128,
@@ -112,6 +114,7 @@ impl Broker {
             incarnation: spec.incarnation,
             rack: None,
             addresses: Vec::new(),
+            is_draining: false,
             incarnation_token: 0,
         };
         broker.describe(spec.rack, spec.addresses);

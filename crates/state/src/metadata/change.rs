@@ -9,7 +9,7 @@ use tidelog_types::{BrokerId, GroupId, TopicId};
 pub enum Change {
     /// The cluster formed.
     Formed,
-    /// A broker is new, or has another incarnation, rack or address.
+    /// A broker is new or gone, or has another incarnation, rack or address, or is being drained.
     Broker(BrokerId),
     /// A config of the whole cluster changed: every topic may be concerned.
     ClusterConfig,

@@ -6,7 +6,7 @@
 //!   2 register broker   5 delete topic     8 report deleted
 //!   3 renew broker      6 set configs      9 allocate producer ids
 //!   10 add partitions   11 move partitions    12 report members
-//!   13 report left
+//!   13 report left        14 drain broker       15 remove broker
 //! ```
 //! Random values (ids, tokens, where placement begins) are chosen by the proposer and stand in the
 //! command, so that every replica applies the same.
@@ -113,6 +113,19 @@ pub enum Command {
         node: NodeId,
         /// The partitions' groups.
         groups: Vec<GroupId>,
+    },
+    /// Tells that a broker's replicas are to go elsewhere, or that it may keep and take some after all.
+    /// Proposed again, it finds that told.
+    DrainBroker {
+        /// The broker.
+        broker: BrokerId,
+        /// `false`: no more.
+        draining: bool,
+    },
+    /// Takes a broker that is drained out of the cluster, for good. Proposed again, it finds it gone.
+    RemoveBroker {
+        /// The broker.
+        broker: BrokerId,
     },
     /// A broker asks for a block of producer ids. Repeated, it gets another block: ids are many.
     AllocateProducerIds {
@@ -293,6 +306,15 @@ fn write_command(writer: &mut Writer, command: &Command) {
             writer.u64(node.to_u64());
             writer.list(groups.iter(), |writer, group| write_group(writer, *group));
         }
+        Command::DrainBroker { broker, draining } => {
+            writer.u8(14);
+            writer.u32(broker.0);
+            writer.flag(*draining);
+        }
+        Command::RemoveBroker { broker } => {
+            writer.u8(15);
+            writer.u32(broker.0);
+        }
     }
 }
 
@@ -347,6 +369,8 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
             node: NodeId::from_u64(reader.u64()?),
             groups: reader.list(read_group)?,
         },
+        14 => Command::DrainBroker { broker: BrokerId(reader.u32()?), draining: reader.flag()? },
+        15 => Command::RemoveBroker { broker: BrokerId(reader.u32()?) },
         _ => return Err(reader.malformed()),
     })
 }

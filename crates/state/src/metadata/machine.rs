@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_types::{
-    BrokerId, ErrorCode, GroupId, LogPosition, NodeId, PartitionId, ProducerId, Timestamp, TopicId,
-    TopicName,
+    BrokerId, ErrorCode, GroupId, Incarnation, LogPosition, NodeId, PartitionId, ProducerId,
+    Timestamp, TopicId, TopicName,
 };
 
 use super::config::resolve;
@@ -40,6 +40,9 @@ pub struct Machine {
     pub(super) applied: Option<LogPosition>,
     pub(super) cluster: Option<ClusterId>,
     pub(super) brokers: BTreeMap<BrokerId, Broker>,
+    /// The last incarnations of brokers that were removed. One that comes back under such an id gets a
+    /// later one: what the old disk holds is another node's.
+    pub(super) removed: BTreeMap<BrokerId, Incarnation>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
     pub(super) names: BTreeMap<TopicName, TopicId>,
     pub(super) configs: ConfigOverrides,
@@ -103,6 +106,21 @@ impl Machine {
     #[must_use]
     pub fn broker(&self, id: BrokerId) -> Option<&Broker> {
         self.brokers.get(&id)
+    }
+
+    /// The brokers that take new replicas, by number.
+    pub fn takers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values().filter(|broker| !broker.is_draining)
+    }
+
+    /// Whether the node was removed, or its broker has come back as a later incarnation: nobody will be
+    /// this node again.
+    #[must_use]
+    pub fn has_removed(&self, node: NodeId) -> bool {
+        let known = self.brokers.get(&node.broker).map(|broker| broker.incarnation);
+        let removed = self.removed.get(&node.broker);
+        removed.is_some_and(|last| node.incarnation <= *last)
+            || known.is_some_and(|known| node.incarnation < known)
     }
 
     /// All topics by id, deleting ones included.
@@ -225,6 +243,8 @@ impl Machine {
             Command::MovePartitions { moves } => self.move_partitions(moves, changes),
             Command::ReportMembers { reports } => Ok(self.report_members(reports, changes)),
             Command::ReportLeft { node, groups } => Ok(self.report_left(*node, groups, changes)),
+            Command::DrainBroker { broker, draining } => self.drain(*broker, *draining, changes),
+            Command::RemoveBroker { broker } => self.remove(*broker, changes),
             Command::AllocateProducerIds { .. } => self.allocate_producer_ids(),
             Command::AddPartitions { topic, partitions, rotation, unreachable } => {
                 self.add_partitions(*topic, *partitions, *rotation, unreachable, changes)
@@ -330,6 +350,10 @@ impl From<InvalidConfig> for Refusal {
 
 pub(super) fn unknown_topic(id: TopicId) -> Refusal {
     Refusal::new(ErrorCode::UnknownTopicOrPartition, format!("no topic has id {id}"))
+}
+
+pub(super) fn unknown_broker(id: BrokerId) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, format!("the cluster has no broker {id}"))
 }
 
 /// The partitions of a topic with their groups.

@@ -13,6 +13,7 @@ mod machine;
 mod moves;
 mod outcome;
 mod placement;
+mod plan;
 mod registry;
 mod snapshot;
 mod topic;
@@ -31,6 +32,7 @@ pub use config::{
 pub use machine::{Applied, Machine, PRODUCER_IDS_PER_BLOCK};
 pub use outcome::{Outcome, Refusal, Reply, decode_reply, encode_reply};
 pub use placement::place;
+pub use plan::{Grounds, Load, Plan, evacuate, rebalance};
 pub use topic::{
     Leader, Leaving, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_DEFAULT, PARTITIONS_PER_TOPIC_MAX,
     Partition, PartitionState, REPLICATION_FACTOR_DEFAULT_MAX, REPLICATION_FACTOR_MAX, TOPICS_MAX,

@@ -137,6 +137,11 @@ impl Machine {
         if let Some(unknown) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
             return refused(format!("{name}: the cluster has no broker {unknown}"));
         }
+        let drains =
+            |id: &&BrokerId| self.brokers[*id].is_draining && !partition.replicas.contains(*id);
+        if let Some(draining) = replicas.iter().find(drains) {
+            return refused(format!("{name}: broker {draining} is being drained"));
+        }
         if partition.is_creating() {
             let message = format!("{name} has had no leader yet: move it once it has one");
             return Err(Refusal::new(ErrorCode::LeaderNotAvailable, message));
@@ -157,7 +162,7 @@ impl Machine {
         brokers.iter().filter_map(|id| self.brokers.get(id)).map(Broker::node).collect()
     }
 
-    fn shown(&self, group: GroupId) -> String {
+    pub(super) fn shown(&self, group: GroupId) -> String {
         match self.topics.get(&group.topic) {
             Some(topic) => format!("{}/{}", topic.name, group.partition),
             None => group.to_string(),

@@ -8,6 +8,7 @@
 //!   3 incarnation: incarnation u32             8 producer ids: first i64, count u32
 //!   4 created: topic u128, partitions u32, replication_factor u32
 //!   9 partitions added: partitions u32         10 partitions move: changed u32
+//!   11 broker drains: replicas u32             12 broker removed
 //! ```
 
 use std::fmt;
@@ -66,6 +67,13 @@ pub enum Outcome {
         /// How many are told something new.
         changed: u32,
     },
+    /// The broker is being drained, or no more.
+    BrokerDrains {
+        /// Partitions that have a replica there.
+        replicas: u32,
+    },
+    /// The broker is no part of the cluster any more.
+    BrokerRemoved,
     /// Producer ids that nobody else gets.
     ProducerIds {
         /// The first.
@@ -143,6 +151,8 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         8 => Ok(Outcome::ProducerIds { first: ProducerId(reader.i64()?), count: reader.u32()? }),
         9 => Ok(Outcome::PartitionsAdded { partitions: reader.u32()? }),
         10 => Ok(Outcome::PartitionsMove { changed: reader.u32()? }),
+        11 => Ok(Outcome::BrokerDrains { replicas: reader.u32()? }),
+        12 => Ok(Outcome::BrokerRemoved),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -188,5 +198,10 @@ fn write_outcome(writer: &mut Writer, outcome: &Outcome) {
             writer.u8(10);
             writer.u32(*changed);
         }
+        Outcome::BrokerDrains { replicas } => {
+            writer.u8(11);
+            writer.u32(*replicas);
+        }
+        Outcome::BrokerRemoved => writer.u8(12),
     }
 }

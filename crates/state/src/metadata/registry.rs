@@ -1,10 +1,13 @@
-//! The cluster's formation, and the registration of its brokers.
+//! The cluster's formation, the registration of its brokers, and how they leave.
 
 use std::collections::BTreeSet;
 
-use tidelog_types::{BrokerId, ErrorCode, Incarnation};
+use tidelog_types::{BrokerId, ErrorCode, GroupId, Incarnation};
 
-use super::{BROKERS_MAX, Broker, BrokerSpec, Change, ClusterId, Machine, Outcome, Refusal, Reply};
+use super::machine::unknown_broker;
+use super::{
+    BROKERS_MAX, Broker, BrokerSpec, Change, ClusterId, Machine, Outcome, Partition, Refusal, Reply,
+};
 
 impl Machine {
     /// Forms the cluster, once.
@@ -50,6 +53,9 @@ impl Machine {
             return invalid(problem);
         }
         let Some(broker) = self.brokers.get_mut(&spec.id) else {
+            if self.removed.contains_key(&spec.id) {
+                return invalid(format!("broker {} was removed from the cluster", spec.id));
+            }
             return invalid(format!(
                 "broker {} is not in the cluster: it has to ask for an incarnation first",
                 spec.id
@@ -82,7 +88,9 @@ impl Machine {
             let message = format!("the cluster has {BROKERS_MAX} brokers, the most allowed");
             return Err(Refusal::new(ErrorCode::ResourceExhausted, message));
         }
-        let incarnation = known.map_or(Incarnation(0), |broker| broker.incarnation);
+        let incarnation = known.map(|broker| broker.incarnation);
+        let incarnation = incarnation.or_else(|| self.removed.get(&id).copied());
+        let incarnation = incarnation.unwrap_or(Incarnation(0));
         let Some(incarnation) = incarnation.0.checked_add(1).map(Incarnation) else {
             let message = format!("broker {id} has used up its incarnations");
             return Err(Refusal::new(ErrorCode::ResourceExhausted, message));
@@ -91,6 +99,7 @@ impl Machine {
         let broker = self.brokers.entry(id).or_insert_with(|| Broker::new(empty));
         broker.incarnation = incarnation;
         broker.incarnation_token = token;
+        self.removed.remove(&id);
         changes.push(Change::Broker(id));
         changes.extend(self.hosted_by(id).map(|(group, _)| Change::Partition(group)));
         // Its earlier disk is gone, and with it what was left of deleted topics and of partitions that
@@ -101,5 +110,72 @@ impl Machine {
             changes,
         );
         Ok(Outcome::Incarnation { incarnation })
+    }
+    /// Tells whether a broker's replicas are to go elsewhere.
+    pub(super) fn drain(
+        &mut self,
+        id: BrokerId,
+        draining: bool,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let Some(known) = self.brokers.get(&id) else { return Err(unknown_broker(id)) };
+        if draining && !known.is_draining {
+            self.check_drain(id)?;
+        }
+        let replicas = u32::try_from(self.hosted_by(id).count()).unwrap_or(u32::MAX);
+        let broker = self.brokers.get_mut(&id).expect("it was there above");
+        if broker.is_draining != draining {
+            broker.is_draining = draining;
+            changes.push(Change::Broker(id));
+        }
+        Ok(Outcome::BrokerDrains { replicas })
+    }
+
+    /// Whether the other brokers that take replicas are as many as each partition has.
+    fn check_drain(&self, id: BrokerId) -> Result<(), Refusal> {
+        let others = self.takers().filter(|broker| broker.id != id).count();
+        let stays =
+            |(_, partition): &(GroupId, &Partition)| partition.replicas.len() > others.max(1);
+        let refused = |message| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
+        if others == 0 {
+            return refused(format!("broker {id} is the last that takes replicas"));
+        }
+        match self.hosted_by(id).find(stays) {
+            None => Ok(()),
+            Some((group, partition)) => refused(format!(
+                "{} has {} replicas, and without broker {id} {others} brokers take any: add a \
+                 broker, or move it to fewer",
+                self.shown(group),
+                partition.replicas.len()
+            )),
+        }
+    }
+
+    /// Takes a drained broker out of the cluster.
+    pub(super) fn remove(&mut self, id: BrokerId, changes: &mut Vec<Change>) -> Reply {
+        let Some(broker) = self.brokers.get(&id) else {
+            let gone = self.removed.contains_key(&id);
+            return if gone { Ok(Outcome::BrokerRemoved) } else { Err(unknown_broker(id)) };
+        };
+        if !broker.is_draining {
+            let message = format!("broker {id} takes part in the cluster: drain it first");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        let incarnation = broker.incarnation;
+        let on = self.live_partitions().filter(|(_, partition)| partition.brokers().contains(&id));
+        let on: Vec<GroupId> = on.map(|(group, _)| group).collect();
+        if let Some(first) = on.first() {
+            let (first, more) = (self.shown(*first), on.len() - 1);
+            let more = if more > 0 { format!(" and of {more} more") } else { String::new() };
+            let message = format!("broker {id} still holds a replica of {first}{more}");
+            return Err(Refusal::new(ErrorCode::ReassignmentInProgress, message));
+        }
+        self.brokers.remove(&id);
+        self.removed.insert(id, incarnation);
+        changes.push(Change::Broker(id));
+        // Whatever its disk still holds belongs to a node that nobody will ever be again.
+        self.forget_left(|node| node.broker == id);
+        self.forget_deleted(|node, _| node.broker == id, changes);
+        Ok(Outcome::BrokerRemoved)
     }
 }

@@ -1,20 +1,23 @@
 //! The metadata machine in bytes.
 //!
 //! ```text
-//! version u8 = 2
+//! version u8 = 3
 //! applied      option (term u64, index u64)
 //! cluster      option u128
 //! producer_id_next i64
 //! configs      list of (key text, value text)
-//! brokers      list of (id u32, incarnation u32, token u128, rack option text, addresses), by id
+//! brokers      list of (id u32, incarnation u32, token u128, rack option text, addresses,
+//!              draining u8), by id
 //!   addresses  list of (listener text, host text, port u32)
+//! removed      list of (id u32, incarnation u32), by id
 //! topics       list, by id, of (id u128, name text, state u8, created i64, configs,
 //!              partitions, deleting_on list of u64)
 //!   partitions list of (state u8, replicas list of u32, voters list of u64, initializer u64,
 //!              leader option (term u64, node u64), voters_at option (term u64, index u64),
 //!              revision u32, leaving list of (node u64, released u8))
 //! ```
-//! Version 1 ended with the leader: no partition ever moved.
+//! In version 1 a partition ended with its leader, for none ever moved; up to version 2 no broker was
+//! drained or removed.
 //!
 //! Configs stand as text, so that a later version may widen what a key takes.
 
@@ -32,7 +35,7 @@ use super::{
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 pub(super) fn encode(machine: &Machine) -> Vec<u8> {
     let mut writer = Writer::new(VERSION);
@@ -41,6 +44,10 @@ pub(super) fn encode(machine: &Machine) -> Vec<u8> {
     writer.i64(machine.producer_id_next);
     write_configs(&mut writer, &machine.configs);
     writer.list(machine.brokers.values(), write_broker);
+    writer.list(machine.removed.iter(), |writer, (id, incarnation)| {
+        writer.u32(id.0);
+        writer.u32(incarnation.0);
+    });
     writer.list(machine.topics.values(), write_topic);
     writer.finish()
 }
@@ -52,6 +59,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let producer_id_next = reader.i64()?;
     let configs = read_configs(&mut reader)?;
     let brokers = reader.list(read_broker)?;
+    let mut removed = Vec::new();
+    if reader.version() >= 3 {
+        removed =
+            reader.list(|reader| Ok((BrokerId(reader.u32()?), Incarnation(reader.u32()?))))?;
+    }
     let topics = reader.list(read_topic)?;
     let malformed = reader.malformed();
     reader.finish()?;
@@ -60,13 +72,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let names: BTreeMap<_, _> = live.clone().map(|topic| (topic.name.clone(), topic.id)).collect();
     let unambiguous = names.len() == live.count()
         && brokers.windows(2).all(|pair| pair[0].id < pair[1].id)
+        && removed.windows(2).all(|pair| pair[0].0 < pair[1].0)
         && topics.windows(2).all(|pair| pair[0].id < pair[1].id);
     if !unambiguous {
         return Err(malformed);
     }
     let brokers = brokers.into_iter().map(|broker| (broker.id, broker)).collect();
     let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-    Ok(Machine { applied, cluster, brokers, topics, names, configs, producer_id_next })
+    let removed = removed.into_iter().collect();
+    Ok(Machine { applied, cluster, brokers, removed, topics, names, configs, producer_id_next })
 }
 
 impl Topic {
@@ -116,6 +130,7 @@ fn write_broker(writer: &mut Writer, broker: &Broker) {
     writer.u32(broker.incarnation.0);
     writer.u128(broker.incarnation_token);
     write_place(writer, broker.rack.as_deref(), &broker.addresses);
+    writer.flag(broker.is_draining);
 }
 
 fn read_broker(reader: &mut Reader<'_>) -> Result<Broker, DecodeError> {
@@ -123,7 +138,8 @@ fn read_broker(reader: &mut Reader<'_>) -> Result<Broker, DecodeError> {
     let incarnation = Incarnation(reader.u32()?);
     let incarnation_token = reader.u128()?;
     let (rack, addresses) = read_place(reader)?;
-    Ok(Broker { id, incarnation, rack, addresses, incarnation_token })
+    let is_draining = reader.version() >= 3 && reader.flag()?;
+    Ok(Broker { id, incarnation, rack, addresses, is_draining, incarnation_token })
 }
 
 fn write_configs(writer: &mut Writer, configs: &ConfigOverrides) {
@@ -186,7 +202,7 @@ fn write_partition(writer: &mut Writer, partition: &Partition) {
     writer.u32(partition.revision);
     writer.list(partition.leaving.iter(), |writer, leaving| {
         writer.u64(leaving.node.to_u64());
-        writer.u8(u8::from(leaving.released));
+        writer.flag(leaving.released);
     });
 }
 
@@ -211,13 +227,7 @@ fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, DecodeError> {
 }
 
 fn read_leaving(reader: &mut Reader<'_>) -> Result<Leaving, DecodeError> {
-    let node = read_node(reader)?;
-    let released = match reader.u8()? {
-        0 => false,
-        1 => true,
-        _ => return Err(reader.malformed()),
-    };
-    Ok(Leaving { node, released })
+    Ok(Leaving { node: read_node(reader)?, released: reader.flag()? })
 }
 
 fn write_position(writer: &mut Writer, position: LogPosition) {

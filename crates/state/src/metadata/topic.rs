@@ -1,5 +1,7 @@
 //! Topics and their partitions.
 
+use std::collections::BTreeSet;
+
 use tidelog_types::{BrokerId, LogPosition, NodeId, Term, Timestamp, TopicId, TopicName};
 
 use super::ConfigOverrides;
@@ -124,6 +126,15 @@ impl Partition {
     #[must_use]
     pub fn may_need(&self, node: NodeId) -> bool {
         self.leaving.iter().any(|leaving| leaving.node == node && !leaving.released)
+    }
+
+    /// The brokers that are to have a replica, or have one that the group may need.
+    #[must_use]
+    pub fn brokers(&self) -> BTreeSet<BrokerId> {
+        let voters = self.voters.iter().map(|node| node.broker);
+        let needed = self.leaving.iter().filter(|leaving| !leaving.released);
+        let needed = needed.map(|leaving| leaving.node.broker);
+        self.replicas.iter().copied().chain(voters).chain(needed).collect()
     }
 
     /// Whether this node's replica is to be deleted.

@@ -45,7 +45,7 @@ impl Machine {
         let mut configs = ConfigOverrides::default();
         configs.change(wanted.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))))?;
 
-        let brokers = self.brokers.values().map(|broker| (broker.id, broker.rack.as_deref()));
+        let brokers = self.takers().map(|broker| (broker.id, broker.rack.as_deref()));
         let placed = place(brokers, partitions, replication_factor, *rotation);
         let partitions = placed.into_iter().map(|r| self.new_partition(r, unreachable)).collect();
         let topic = Topic {
@@ -94,7 +94,7 @@ impl Machine {
         }
         let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
         let factor = self.check_replication_factor(u32::try_from(replicas).ok())?;
-        let brokers = self.brokers.values().map(|broker| (broker.id, broker.rack.as_deref()));
+        let brokers = self.takers().map(|broker| (broker.id, broker.rack.as_deref()));
         let placed = place(brokers, added, factor, rotation);
         let new: Vec<_> = placed.into_iter().map(|r| self.new_partition(r, unreachable)).collect();
         let group = |number| Change::Partition(GroupId::new(id, PartitionId(number)));
@@ -194,15 +194,19 @@ impl Machine {
     }
 
     fn check_replication_factor(&self, wanted: Option<u32>) -> Result<u32, Refusal> {
-        let brokers = u32::try_from(self.brokers.len()).unwrap_or(u32::MAX);
+        let brokers = u32::try_from(self.takers().count()).unwrap_or(u32::MAX);
         let most = brokers.min(REPLICATION_FACTOR_MAX);
         let factor = wanted.unwrap_or(most.min(REPLICATION_FACTOR_DEFAULT_MAX));
         if (1..=most).contains(&factor) {
             return Ok(factor);
         }
+        let draining = match self.brokers.len() - brokers as usize {
+            0 => String::new(),
+            draining => format!(" and {draining} that are being drained"),
+        };
         let message = format!(
             "replication factor {factor}: 1 to {most} are allowed, the cluster has {brokers} \
-             brokers"
+             brokers{draining}"
         );
         Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message))
     }

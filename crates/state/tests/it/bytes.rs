@@ -102,8 +102,20 @@ fn metadata_snapshot() {
     }
     let bytes = machine.encode();
     assert_eq!(metadata::Machine::decode(&bytes), Ok(machine));
-    check("bytes/metadata_snapshot_v2.hex", &hex(&bytes));
+    check("bytes/metadata_snapshot_v3.hex", &hex(&bytes));
     refuses_other_bytes(&bytes, metadata::Machine::decode);
+}
+
+/// As a version wrote it that knew of no brokers that leave.
+#[test]
+fn metadata_snapshot_of_version_2() {
+    let bytes = from_hex("bytes/metadata_snapshot_v2.hex");
+    assert_eq!(bytes[0], 2);
+    let machine = metadata::Machine::decode(&bytes).unwrap();
+    assert!(machine.brokers().len() > 0);
+    assert!(machine.brokers().all(|broker| !broker.is_draining));
+    assert!(machine.live_partitions().any(|(_, partition)| partition.voters_at.is_some()));
+    assert_eq!(metadata::Machine::decode(&machine.encode()), Ok(machine));
 }
 
 /// As a version wrote it that knew of no moves.
@@ -228,6 +240,8 @@ fn commands() -> Vec<metadata::Command> {
             node: NodeId::new(2, 2),
             groups: vec![GroupId::new(TOPIC, PartitionId(2))],
         },
+        metadata::Command::DrainBroker { broker: BrokerId(2), draining: true },
+        metadata::Command::RemoveBroker { broker: BrokerId(2) },
     ]
 }
 

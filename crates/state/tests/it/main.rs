@@ -12,3 +12,4 @@ mod group_scripts;
 mod metadata_scripts;
 mod model;
 mod partition_scripts;
+mod plan;

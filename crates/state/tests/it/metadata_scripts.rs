@@ -125,6 +125,11 @@ fn parse(words: &[&str]) -> Command {
             node: node(text_arg(words, "node").unwrap()),
             groups: list("groups").map(group).collect(),
         },
+        "drain" => Command::DrainBroker {
+            broker: BrokerId(arg(words, "broker", 0)),
+            draining: text_arg(words, "cancel").is_none(),
+        },
+        "remove" => Command::RemoveBroker { broker: BrokerId(arg(words, "broker", 0)) },
         "delete" => Command::DeleteTopic { topic: topic() },
         "set" => Command::SetConfigs {
             scope: scope(words[1]),
@@ -227,6 +232,9 @@ fn show(machine: &Machine) -> String {
         if let Some(rack) = &broker.rack {
             write!(text, " rack {rack}").unwrap();
         }
+        if broker.is_draining {
+            text.push_str(" draining");
+        }
         for Address { listener, host, port } in &broker.addresses {
             write!(text, " {listener} {host}:{port}").unwrap();
         }
@@ -293,6 +301,8 @@ fn show_reply(reply: &Reply) -> String {
         Ok(Outcome::Reported { accepted }) => format!("{accepted} accepted"),
         Ok(Outcome::PartitionsAdded { partitions }) => format!("{partitions} partitions"),
         Ok(Outcome::PartitionsMove { changed }) => format!("{changed} to move"),
+        Ok(Outcome::BrokerDrains { replicas }) => format!("{replicas} replicas there"),
+        Ok(Outcome::BrokerRemoved) => "removed".into(),
         Ok(Outcome::ProducerIds { first, count }) => format!("{count} from {first}"),
     }
 }

@@ -82,6 +82,23 @@ async fn a_group_that_has_committed_nothing_is_an_error_when_it_should_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_just_added_is_begun_though_brokers_have_not_heard_of_it() {
+    let cluster = cluster(3, 2, 3);
+    let mut consumer = builder(&cluster).await.build().await.unwrap();
+    take(&mut consumer, 6).await;
+    cluster.world.change(|state| {
+        // More than the look-up asks before it gives up: the coordinator knows best.
+        state.descriptions_behind = 20;
+        state.add_partitions(TOPIC, 1);
+    });
+    grow(&cluster.world, 2, 0..3);
+    cluster.world.change(|state| state.settle(GROUP));
+    let records = take(&mut consumer, 3).await;
+    assert!(records.iter().all(|record| record.partition.0 == 2));
+    assert_eq!(cluster.world.state().descriptions_behind, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_does_not_read_is_not_sent_more_than_its_buffer() {
     const BUFFER: usize = 64 << 10;
     let cluster = Cluster::start(1);

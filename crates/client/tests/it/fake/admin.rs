@@ -183,6 +183,34 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn rebalance_partitions(
+        &self,
+        _: Request<v1::RebalancePartitionsRequest>,
+    ) -> Result<Response<v1::RebalancePartitionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn drain_broker(
+        &self,
+        _: Request<v1::DrainBrokerRequest>,
+    ) -> Result<Response<v1::DrainBrokerResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn remove_broker(
+        &self,
+        _: Request<v1::RemoveBrokerRequest>,
+    ) -> Result<Response<v1::RemoveBrokerResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn describe_replicas(
+        &self,
+        _: Request<v1::DescribeReplicasRequest>,
+    ) -> Result<Response<v1::DescribeReplicasResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn can_stop(
         &self,
         _: Request<v1::CanStopRequest>,

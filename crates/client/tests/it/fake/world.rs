@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) epochs_taken: u32,
     /// After so many more descriptions of topics this partition moves.
     pub(crate) elect_after: Option<(u32, String, usize, u32)>,
+    /// So many descriptions of topics leave the last partition out: it is news to that broker.
+    pub(crate) descriptions_behind: u32,
     /// The most bytes that were in flight to a reader.
     pub(crate) fetched_ahead_max: u64,
 }
@@ -173,17 +175,21 @@ impl World {
 
 impl State {
     pub(crate) fn create(&mut self, topic: &str, partitions: u32) {
-        let brokers = self.addresses.len() as u32;
-        let partitions = (0..partitions).map(|at| Partition {
-            leader: at % brokers + 1,
-            epoch: 1,
-            ..Partition::default()
-        });
-        let partitions = partitions.collect();
         self.topics_made += 1;
         let id = format!("00000000-0000-4000-8000-{:012x}", self.topics_made);
         let (created, configs) = (self.topics_made as i64, BTreeMap::new());
-        self.topics.insert(topic.to_owned(), Topic { id, created, configs, partitions });
+        let made = Topic { id, created, configs, partitions: Vec::new() };
+        self.topics.insert(topic.to_owned(), made);
+        self.add_partitions(topic, partitions);
+    }
+
+    pub(crate) fn add_partitions(&mut self, topic: &str, more: u32) {
+        let brokers = self.addresses.len() as u32;
+        let partitions = &mut self.topics.get_mut(topic).unwrap().partitions;
+        for _ in 0..more {
+            let leader = partitions.len() as u32 % brokers + 1;
+            partitions.push(Partition { leader, epoch: 1, ..Partition::default() });
+        }
     }
 
     pub(crate) fn partition(&mut self, topic: &str, partition: usize) -> Option<&mut Partition> {

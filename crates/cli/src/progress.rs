@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: bars on a terminal, lines elsewhere, always on stderr.
+//! What a long command shows while it runs: bars on a terminal, lines elsewhere, always on stderr.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Instant;
@@ -10,22 +10,22 @@ const REDRAWS_PER_SECOND: u8 = 10;
 
 /// Tells how far a step has come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Teller {
+pub(crate) struct Teller {
     terminal: bool,
 }
 
 impl Teller {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { terminal: stderr().is_terminal() }
     }
 
     /// One thing that happened.
-    pub(super) fn say(self, line: &str) {
+    pub(crate) fn say(self, line: &str) {
         eprintln!("{line}");
     }
 
     /// A step of `total` records; nothing is shown before the first [`Step::reach`].
-    pub(super) fn step(self, what: &'static str, total: u64) -> Step {
+    pub(crate) fn step(self, what: &'static str, total: u64) -> Step {
         let bar = if self.terminal {
             let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
             let style = "{prefix:<10} [{bar:40}] {human_pos}/{human_len} {elapsed}";
@@ -42,7 +42,7 @@ impl Teller {
 
 /// A step in progress.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     bar: ProgressBar,
     plain: bool,
     what: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Step {
 
 impl Step {
     /// `done` of the total are done.
-    pub(super) fn reach(&mut self, done: u64) {
+    pub(crate) fn reach(&mut self, done: u64) {
         self.bar.set_position(done);
         let quarter = done * 4 / self.total.max(1);
         // The last quarter is told by the end.
@@ -65,12 +65,12 @@ impl Step {
     }
 
     /// One thing that happened meanwhile; a bar stays below it.
-    pub(super) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         if self.plain { eprintln!("{line}") } else { self.bar.suspend(|| eprintln!("{line}")) }
     }
 
     /// Ends the step with a line that says how long it took.
-    pub(super) fn end(self, done: u64) {
+    pub(crate) fn end(self, done: u64) {
         self.bar.finish_and_clear();
         let seconds = self.began.elapsed().as_secs_f64();
         eprintln!("{}: {} in {seconds:.1} s", self.what, thousands(done));
@@ -78,7 +78,7 @@ impl Step {
 }
 
 /// `1234567` as `1,234,567`.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

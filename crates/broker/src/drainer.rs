@@ -1,0 +1,103 @@
+//! Takes replicas off the brokers that are being drained, and off those that have been gone for too long,
+//! a few at a time. Only the leader of the metadata does anything, and it keeps nothing: whoever leads
+//! next goes on from the metadata.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_raft::Role;
+use tidelog_state::metadata::{Command, Grounds, Machine, evacuate};
+use tidelog_types::BrokerId;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::cluster::{CATCH_UP_TIMEOUT, Cluster};
+use crate::config::Config;
+use crate::mover::is_settled;
+
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Partitions that move at a time, whoever asked for it. Larger: it is over sooner. Smaller: it disturbs
+/// less, and less is half done when it is called off.
+const MOVING_MAX: usize = 16;
+
+/// How long the command may take.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Drains until the node stops.
+pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
+    let rebuild_after = Some(config.replicas.rebuild_after.0).filter(|after| !after.is_zero());
+    let mut gone = Gone::default();
+    loop {
+        sleep(LOOK_EVERY).await;
+        let now = *cluster.metadata.leadership().borrow();
+        if now.role != Role::Leader || !now.ready {
+            gone = Gone::default();
+            continue;
+        }
+        let live = cluster.live_brokers();
+        gone.look(&cluster.machine(), &live);
+        let lost = rebuild_after.map(|after| gone.longer_than(after)).unwrap_or_default();
+        drain(&cluster, &live, &lost).await;
+    }
+}
+
+/// Since when this leader has missed brokers.
+#[derive(Debug, Default)]
+struct Gone(BTreeMap<BrokerId, Instant>);
+
+impl Gone {
+    fn look(&mut self, machine: &Machine, live: &BTreeSet<BrokerId>) {
+        self.0.retain(|id, _| machine.broker(*id).is_some() && !live.contains(id));
+        for broker in machine.brokers().filter(|broker| !live.contains(&broker.id)) {
+            self.0.entry(broker.id).or_insert_with(Instant::now);
+        }
+    }
+
+    fn longer_than(&self, after: Duration) -> BTreeSet<BrokerId> {
+        let long = self.0.iter().filter(|(_, since)| since.elapsed() >= after);
+        long.map(|(id, _)| *id).collect()
+    }
+}
+
+/// Has some partitions moved, if there is room for more.
+async fn drain(cluster: &Cluster, live: &BTreeSet<BrokerId>, lost: &BTreeSet<BrokerId>) {
+    if from(&cluster.machine(), lost).is_empty() {
+        return;
+    }
+    // What was asked for meanwhile is not undone by a leader that was.
+    if cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await.is_err() {
+        return;
+    }
+    let machine = cluster.machine();
+    let from = from(&machine, lost);
+    let moving =
+        machine.live_partitions().filter(|(_, partition)| !is_settled(&machine, partition));
+    let room = MOVING_MAX.saturating_sub(moving.count());
+    let takers = takers(&machine, live).difference(lost).copied().collect();
+    let grounds = Grounds { takers: &takers, bytes: &BTreeMap::new(), moves_max: room };
+    let moves = evacuate(&machine, &from, grounds).moves;
+    if moves.is_empty() {
+        return;
+    }
+    let (partitions, command) = (moves.len(), Command::MovePartitions { moves });
+    let shown = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match cluster.propose(&command, Instant::now() + PROPOSE_TIMEOUT).await {
+        Ok(_) => info!(brokers = shown, partitions, "partitions leave brokers"),
+        Err(err) => warn!(%err, brokers = shown, "partitions do not leave brokers yet"),
+    }
+}
+
+/// Brokers to be emptied.
+fn from(machine: &Machine, lost: &BTreeSet<BrokerId>) -> BTreeSet<BrokerId> {
+    let draining = machine.brokers().filter(|broker| broker.is_draining).map(|broker| broker.id);
+    draining.chain(lost.iter().copied()).collect()
+}
+
+/// Brokers that may be given replicas.
+pub(crate) fn takers(machine: &Machine, live: &BTreeSet<BrokerId>) -> BTreeSet<BrokerId> {
+    let registered = machine.takers().filter(|broker| !broker.addresses.is_empty());
+    registered.map(|broker| broker.id).filter(|id| live.contains(id)).collect()
+}

@@ -1,0 +1,126 @@
+//! Whether the disk has room. Below a floor a node takes no records, while what must go on still can:
+//! reads, deletions, the metadata, consumer groups.
+//!
+//! Two steps down, so that a leader stops before its followers do: below the floor a node takes no batch
+//! from a producer, below half of it none from a leader either. A log that ran into the end of the disk
+//! would stop for good; this keeps it from getting there by what is written here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_log::disk::Disk;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::executor::{self, Executor};
+
+/// How often the disk is asked. Longer: more is written below the floor before it is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskSpace {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Below the floor: no batches of producers.
+    Low,
+    /// Below half of it: no records of leaders either.
+    VeryLow,
+}
+
+/// Where the room of a node's disk is found out.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) dir: PathBuf,
+    /// The floor in bytes; 0: never mind.
+    pub(crate) free_min: u64,
+}
+
+/// Follows the room on the disk until the node stops.
+pub(crate) async fn follow(watched: Watched, space: watch::Sender<DiskSpace>) {
+    let Watched { disk, executor, dir, free_min } = watched;
+    if free_min == 0 {
+        return;
+    }
+    let mut was_told = false;
+    loop {
+        let (disk, path) = (Arc::clone(&disk), dir.clone());
+        let free = executor::run(&*executor, move || disk.free_bytes(&path)).await;
+        let before = *space.borrow();
+        match free {
+            Ok(Ok(free)) => {
+                was_told = false;
+                let now = level(before, free, free_min);
+                if space.send_if_modified(|known| std::mem::replace(known, now) != now) {
+                    tell(before, now, free, free_min);
+                }
+            }
+            // It stays as it was: a disk that does not answer fails where it is used.
+            Ok(Err(err)) if !was_told => {
+                was_told = true;
+                error!(%err, dir = %dir.display(), "the disk does not tell how much room it has");
+            }
+            Ok(Err(_)) => {}
+            Err(_) => return,
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What so many free bytes come to. It gets better only with a tenth more than it got worse at, so that
+/// it does not change to and fro.
+fn level(before: DiskSpace, free: u64, free_min: u64) -> DiskSpace {
+    let at = |bytes: u64| match bytes {
+        bytes if bytes >= free_min => DiskSpace::Enough,
+        bytes if bytes >= free_min / 2 => DiskSpace::Low,
+        _ => DiskSpace::VeryLow,
+    };
+    let now = at(free);
+    if now < before { at(free - free / 11).min(before) } else { now }
+}
+
+fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64) {
+    match now {
+        DiskSpace::Enough => info!(free_bytes, free_min, "the disk has room again"),
+        DiskSpace::Low if before == DiskSpace::Enough => {
+            error!(free_bytes, free_min, "the disk is nearly full: no batches are taken");
+        }
+        DiskSpace::Low => warn!(free_bytes, free_min, "the disk has more room, but not enough"),
+        DiskSpace::VeryLow => {
+            error!(free_bytes, free_min, "the disk is nearly full: no records are taken at all");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gets_worse_at_once_and_better_with_a_margin() {
+        use DiskSpace::{Enough, Low, VeryLow};
+        let steps = [
+            (1_000, Enough),
+            (999, Low),
+            (1_000, Low),
+            (1_099, Low),
+            (1_100, Enough),
+            (499, VeryLow),
+            (549, VeryLow),
+            (550, Low),
+            (500, Low),
+            (499, VeryLow),
+            (5_000, Enough),
+        ];
+        let mut now = Enough;
+        for (free, expected) in steps {
+            now = level(now, free, 1_000);
+            assert_eq!(now, expected, "with {free} free");
+        }
+    }
+}
