@@ -103,10 +103,28 @@ impl Admin {
     /// # Errors
     /// When the topic does not exist or has more already, or no broker could take the call.
     pub async fn create_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), Error> {
+        self.add_partitions(topic, partitions, false).await?;
+        self.cluster.refresh(topic, None).await
+    }
+
+    /// Checks whether [`Admin::create_partitions`] would take that, and adds none.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), Error> {
+        self.add_partitions(topic, partitions, true).await
+    }
+
+    async fn add_partitions(
+        &self,
+        topic: &TopicName,
+        partitions: u32,
+        validate_only: bool,
+    ) -> Result<(), Error> {
         let wanted = v1::NewPartitions { topic: topic.to_string(), partitions };
         let call = |channel, _: &[usize], timeout_ms| {
             let topics = vec![wanted.clone()];
-            let request = v1::CreatePartitionsRequest { topics, validate_only: false, timeout_ms };
+            let request = v1::CreatePartitionsRequest { topics, validate_only, timeout_ms };
             let call = async move {
                 let answer = admin(channel).create_partitions(request).await?;
                 Ok(answer.map(|a| a.results.into_iter().map(|result| result.error).collect()))
@@ -114,8 +132,7 @@ impl Admin {
             call.boxed()
         };
         let mut results = self.at_controller(1, call, |error, _| done(error)).await?;
-        results.pop().unwrap_or_else(|| Err(Error::protocol(ANY, "no result for the topic")))?;
-        self.cluster.refresh(topic, None).await
+        results.pop().unwrap_or_else(|| Err(Error::protocol(ANY, "no result for the topic")))
     }
 
     /// Deletes topics with all their records. When the answer to a try was lost, and a topic does not
@@ -158,11 +175,32 @@ impl Admin {
         topic: &TopicName,
         changes: impl IntoIterator<Item = (String, Option<String>)>,
     ) -> Result<(), Error> {
+        self.change_configs(topic, changes, false).await
+    }
+
+    /// Checks whether [`Admin::alter_configs`] would take that, and changes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_configs(
+        &self,
+        topic: &TopicName,
+        changes: impl IntoIterator<Item = (String, Option<String>)>,
+    ) -> Result<(), Error> {
+        self.change_configs(topic, changes, true).await
+    }
+
+    async fn change_configs(
+        &self,
+        topic: &TopicName,
+        changes: impl IntoIterator<Item = (String, Option<String>)>,
+        validate_only: bool,
+    ) -> Result<(), Error> {
         let configs = changes.into_iter().map(|(name, value)| v1::ConfigValue { name, value });
         let change = v1::TopicConfigs { topic: topic.to_string(), configs: configs.collect() };
         let call = |channel, _: &[usize], timeout_ms| {
             let topics = vec![change.clone()];
-            let request = v1::AlterConfigsRequest { topics, validate_only: false, timeout_ms };
+            let request = v1::AlterConfigsRequest { topics, validate_only, timeout_ms };
             let call = async move {
                 let answer = admin(channel).alter_configs(request).await?;
                 Ok(answer.map(|a| a.results.into_iter().map(|result| result.error).collect()))
