@@ -12,6 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "tests say what they did and how to do it again")]
 
+mod applies;
 mod audit;
 mod bad_input;
 mod command;

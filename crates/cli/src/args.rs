@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
 use crate::{
-    bench, cluster, consume, context, demo, dump, group, local, partition, produce, server, tail,
-    topic,
+    apply, bench, cluster, consume, context, demo, dump, group, local, partition, produce, server,
+    tail, topic,
 };
 
 /// A partitioned log cluster: server, command line and local cluster
@@ -20,7 +20,7 @@ use crate::{
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 some of several items failed, \
-                  10 the cluster is not healthy."
+                  4 diff found differences, 10 the cluster is not healthy."
 )]
 pub(crate) struct Cli {
     /// What to do.
@@ -115,6 +115,10 @@ pub(crate) enum Command {
     /// Create, list, describe, configure and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Make topics what a file declares: create them, add partitions, change configs
+    Apply(apply::ApplyArgs),
+    /// Show how topics differ from what a file declares
+    Diff(apply::DiffArgs),
     /// Produce records from stdin, one value a line
     Produce(produce::ProduceArgs),
     /// Print the records of topics, one value a line

@@ -16,6 +16,8 @@ pub enum Exit {
     Usage = 2,
     /// Some items succeeded, others did not.
     Partial = 3,
+    /// File and cluster were compared, and differ. Not 1, as with `diff(1)`: that is a failure here.
+    Differs = 4,
     /// The cluster answered, and is not healthy.
     Unhealthy = 10,
 }
@@ -93,7 +95,12 @@ impl Failure {
 
     /// Whether a topic or partition is not there.
     pub(crate) fn is_unknown_topic(&self) -> bool {
-        self.code == Some(ErrorCode::UnknownTopicOrPartition)
+        self.is(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// Whether a broker gave this code.
+    pub(crate) fn is(&self, code: ErrorCode) -> bool {
+        self.code == Some(code)
     }
 
     /// This failure and another one, a line each.

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. A command returns its exit code or a
 //! [`Failure`], which is printed here and nowhere else.
 
+mod apply;
 pub mod args;
 #[cfg(test)]
 mod arrows;
@@ -68,6 +69,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(globals, args),
         Command::Bench(command) => bench::run(globals, command),
         Command::Topic(command) => topic::run(globals, command),
+        Command::Apply(args) => apply::apply(globals, &args),
+        Command::Diff(args) => apply::diff(globals, &args),
         Command::Produce(args) => produce::run(globals, args),
         Command::Consume(args) => consume::run(globals, args),
         Command::Tail(args) => tail::run(globals, args),
