@@ -14,6 +14,7 @@
 
 mod applies;
 mod audit;
+mod backups;
 mod bad_input;
 mod command;
 mod consumers;

@@ -8,6 +8,7 @@ pub mod args;
 #[cfg(test)]
 mod arrows;
 pub mod audit;
+pub mod backup;
 mod bench;
 mod cluster;
 mod confirm;

@@ -9,9 +9,10 @@ use std::process::ExitCode;
 
 use tidelog_client::Compression;
 
-pub(crate) use args::ProduceArgs;
+pub(crate) use args::{Codec, ProduceArgs};
+pub(crate) use sending::{failure, to_record};
 
-use args::{Codec, Shape};
+use args::Shape;
 use sending::Sending;
 
 use crate::Failure;

@@ -5,7 +5,7 @@ mod json;
 mod lines;
 
 pub(crate) use format::Template;
-pub(crate) use json::{parse, write};
+pub(crate) use json::{parse, parse_consumed, write};
 pub(crate) use lines::{LINE_BYTES_MAX, read_line};
 
 use bytes::Bytes;

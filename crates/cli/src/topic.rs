@@ -1,4 +1,5 @@
-//! `tidelog topic`: creates, lists, describes, configures and deletes topics.
+//! `tidelog topic`: creates, lists, describes, configures and deletes topics; backups are in their own
+//! room.
 
 mod add_partitions;
 mod args;
@@ -16,9 +17,9 @@ pub(crate) use args::TopicCommand;
 pub(crate) use load::{describe, describe_with_offsets, partition_count, unknown_partition};
 pub(crate) use view::{PartitionView, TopicView, ids, or_dash};
 
-use crate::Failure;
 use crate::args::Globals;
 use crate::runtime::block_on;
+use crate::{Failure, backup};
 
 /// Runs one of the commands.
 pub(crate) fn run(globals: &Globals, command: TopicCommand) -> Result<ExitCode, Failure> {
@@ -31,6 +32,8 @@ pub(crate) fn run(globals: &Globals, command: TopicCommand) -> Result<ExitCode, 
             TopicCommand::AddPartitions(args) => add_partitions::run(globals, &args).await,
             TopicCommand::Trim(args) => trim::run(globals, &args).await,
             TopicCommand::Config(args) => config::run(globals, &args).await,
+            TopicCommand::Export(args) => backup::export(globals, &args).await,
+            TopicCommand::Import(args) => backup::import(globals, &args).await,
         }
     })
 }

@@ -176,7 +176,8 @@ async fn next(due: &mut VecDeque<(u64, Delivery)>) -> (u64, Result<RecordMetadat
     outcome
 }
 
-fn to_record(topic: &TopicName, input: Input) -> Record {
+/// The record that `input` asks for.
+pub(crate) fn to_record(topic: &TopicName, input: Input) -> Record {
     let mut record = Record::to(topic);
     let content = input.content;
     if let Some(key) = content.key {
@@ -200,7 +201,8 @@ fn to_record(topic: &TopicName, input: Input) -> Record {
     }
 }
 
-fn failure(line: u64, error: &ProduceError) -> Failure {
+/// Why the record of a line was not written.
+pub(crate) fn failure(line: u64, error: &ProduceError) -> Failure {
     if let ProduceFailure::Client(error) = error.failure() {
         return Failure::from(error.clone()).at(|message| at(line, message));
     }

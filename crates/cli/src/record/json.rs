@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tidelog_types::{PartitionId, Timestamp};
+use tidelog_types::{Offset, PartitionId, Timestamp, TopicName};
 
 use super::{Consumed, Content, Input};
 use crate::moment::{Moment, Zone};
@@ -53,6 +53,22 @@ pub(crate) fn parse(line: &[u8]) -> Result<Input, InvalidLine> {
         content: Content { key: line.key.0, value: line.value.0, headers: headers.collect() },
         partition: line.partition.map(PartitionId),
         timestamp: line.timestamp.map(|time| time.0),
+    })
+}
+
+/// Reads a line as [`write()`] makes it: all of its fields must be there.
+///
+/// # Errors
+/// When it is no such JSON object; the error says where and why.
+pub(crate) fn parse_consumed(line: &[u8]) -> Result<Consumed, InvalidLine> {
+    let line: Whole = serde_json::from_slice(line).map_err(|error| InvalidLine { error })?;
+    let headers = line.headers.into_iter().map(|header| (header.name, header.value.0));
+    Ok(Consumed {
+        topic: line.topic.0,
+        partition: PartitionId(line.partition),
+        offset: Offset(line.offset),
+        timestamp: line.timestamp.0,
+        content: Content { key: line.key.0, value: line.value.0, headers: headers.collect() },
     })
 }
 
@@ -151,6 +167,27 @@ struct Parsed {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Whole {
+    topic: GivenTopic,
+    partition: u32,
+    offset: u64,
+    timestamp: GivenTime,
+    key: Given,
+    value: Given,
+    headers: Vec<GivenHeader>,
+}
+
+struct GivenTopic(TopicName);
+
+impl<'de> Deserialize<'de> for GivenTopic {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        TopicName::new(&name).map(Self).map_err(de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct GivenHeader {
     name: String,
     value: Given,
@@ -236,10 +273,8 @@ impl Visitor<'_> for TimeVisitor {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use tidelog_types::{Offset, TopicName};
-
     use super::*;
+    use proptest::prelude::*;
 
     fn consumed(content: Content, timestamp: i64) -> Consumed {
         Consumed {
@@ -329,6 +364,8 @@ mod tests {
             prop_assert_eq!(&input.content, &content);
             prop_assert_eq!(input.timestamp, Some(Timestamp(timestamp)));
             prop_assert_eq!(input.partition, Some(PartitionId(3)));
+            let whole = parse_consumed(line.as_bytes()).unwrap();
+            prop_assert_eq!(whole, consumed(content, timestamp));
             prop_assert_eq!(written(input.content, timestamp), line);
         }
     }

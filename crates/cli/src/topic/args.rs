@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use tidelog_types::TopicName;
 
+use crate::backup::{ExportArgs, ImportArgs};
 use crate::position::To;
 
 /// Create, list, describe, configure and delete topics.
@@ -22,6 +23,10 @@ pub(crate) enum TopicCommand {
     Trim(TrimArgs),
     /// Show or change the configuration of a topic
     Config(ConfigArgs),
+    /// Write topics to files, with their records and configs
+    Export(ExportArgs),
+    /// Make a topic of a file that export wrote, and compare the two
+    Import(ImportArgs),
 }
 
 /// Arguments of `topic create`.
