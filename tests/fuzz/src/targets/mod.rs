@@ -1,5 +1,6 @@
 //! What is fed, room by room.
 
+mod backup;
 mod batch;
 mod broker;
 mod log;
@@ -31,6 +32,7 @@ pub static ALL: &[Target] = &[
     proto::STATUS,
     text::NAMES,
     broker::IDENTITY,
+    backup::BACKUP,
 ];
 
 /// What came of a decoder, as a verdict.
