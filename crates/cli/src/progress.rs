@@ -8,6 +8,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often a bar may move; a tick costs a write to the terminal.
 const REDRAWS_PER_SECOND: u8 = 10;
 
+/// A bar that counts to `total`; hidden where nobody would see it move.
+pub(crate) fn bar(what: &'static str, total: u64) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
+    let style = "{prefix:<12} [{bar:40}] {human_pos}/{human_len} {elapsed}";
+    let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    bar.with_style(style.progress_chars("=> ")).with_prefix(what)
+}
+
 /// Tells how far a step has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Teller {
@@ -26,16 +38,7 @@ impl Teller {
 
     /// A step of `total` records; nothing is shown before the first [`Step::reach`].
     pub(crate) fn step(self, what: &'static str, total: u64) -> Step {
-        let bar = if self.terminal {
-            let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-            let style = "{prefix:<10} [{bar:40}] {human_pos}/{human_len} {elapsed}";
-            let style = ProgressStyle::with_template(style)
-                .expect("the template is well-formed")
-                .progress_chars("=> ");
-            ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what)
-        } else {
-            ProgressBar::hidden()
-        };
+        let bar = bar(what, total);
         Step { bar, plain: !self.terminal, what, total, told: 0, began: Instant::now() }
     }
 }

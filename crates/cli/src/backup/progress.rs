@@ -1,11 +1,9 @@
 //! How far an export or an import is: a bar on stderr, when that is a terminal.
 
-use std::io::{IsTerminal, stderr};
+use indicatif::ProgressBar;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::progress::bar;
 
-/// How often the bar may move; a tick costs a write to the terminal.
-const REDRAWS_PER_SECOND: u8 = 10;
 /// Records between two looks at the clock.
 const STEP: u64 = 256;
 
@@ -19,14 +17,7 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar for `total` records.
     pub(super) fn new(what: &'static str, total: u64) -> Self {
-        if !stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden(), done: 0 };
-        }
-        let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-        let style = "{prefix:<12} [{bar:40}] {human_pos}/{human_len} {elapsed}";
-        let style = ProgressStyle::with_template(style).expect("the template is well-formed");
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        Self { bar: bar.with_style(style.progress_chars("=> ")).with_prefix(what), done: 0 }
+        Self { bar: bar(what, total), done: 0 }
     }
 
     /// One more is done; whether that moved the bar.
