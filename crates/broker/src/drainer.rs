@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_raft::Role;
-use tidelog_state::metadata::{Command, Grounds, Machine, evacuate};
-use tidelog_types::BrokerId;
+use tidelog_state::metadata::{Broker, Command, Grounds, Machine, Partition, evacuate};
+use tidelog_types::{BrokerId, GroupId};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -64,7 +64,7 @@ impl Gone {
 
 /// Has some partitions moved, if there is room for more.
 async fn drain(cluster: &Cluster, live: &BTreeSet<BrokerId>, lost: &BTreeSet<BrokerId>) {
-    if from(&cluster.machine(), lost).is_empty() {
+    if !has_work(&cluster.machine(), lost) {
         return;
     }
     // What was asked for meanwhile is not undone by a leader that was.
@@ -73,10 +73,10 @@ async fn drain(cluster: &Cluster, live: &BTreeSet<BrokerId>, lost: &BTreeSet<Bro
     }
     let machine = cluster.machine();
     let from = from(&machine, lost);
-    let moving =
-        machine.live_partitions().filter(|(_, partition)| !is_settled(&machine, partition));
-    let room = MOVING_MAX.saturating_sub(moving.count());
-    let takers = takers(&machine, live).difference(lost).copied().collect();
+    let counts =
+        |(_, partition): &(GroupId, &Partition)| is_moving(&machine, partition, &from, live);
+    let room = MOVING_MAX.saturating_sub(machine.live_partitions().filter(counts).count());
+    let takers = takers(cluster, &machine, live).difference(lost).copied().collect();
     let grounds = Grounds { takers: &takers, bytes: &BTreeMap::new(), moves_max: room };
     let moves = evacuate(&machine, &from, grounds).moves;
     if moves.is_empty() {
@@ -90,14 +90,43 @@ async fn drain(cluster: &Cluster, live: &BTreeSet<BrokerId>, lost: &BTreeSet<Bro
     }
 }
 
+/// Whether a partition should have a replica on a broker that is to be emptied.
+fn has_work(machine: &Machine, lost: &BTreeSet<BrokerId>) -> bool {
+    let from = from(machine, lost);
+    let concerns = |partition: &Partition| partition.replicas.iter().any(|id| from.contains(id));
+    !from.is_empty() && machine.live_partitions().any(|(_, partition)| concerns(partition))
+}
+
+/// Whether a partition takes up one of the places of those that move. One that is on its way to a broker
+/// that is to be emptied does not, for it will be told something else; and neither does one that cannot
+/// move, for most of its replicas are gone.
+fn is_moving(
+    machine: &Machine,
+    partition: &Partition,
+    from: &BTreeSet<BrokerId>,
+    live: &BTreeSet<BrokerId>,
+) -> bool {
+    let alive = partition.voters.iter().filter(|node| live.contains(&node.broker)).count();
+    !is_settled(machine, partition)
+        && alive > partition.voters.len() / 2
+        && !partition.replicas.iter().any(|id| from.contains(id))
+}
+
 /// Brokers to be emptied.
 fn from(machine: &Machine, lost: &BTreeSet<BrokerId>) -> BTreeSet<BrokerId> {
     let draining = machine.brokers().filter(|broker| broker.is_draining).map(|broker| broker.id);
     draining.chain(lost.iter().copied()).collect()
 }
 
-/// Brokers that may be given replicas.
-pub(crate) fn takers(machine: &Machine, live: &BTreeSet<BrokerId>) -> BTreeSet<BrokerId> {
-    let registered = machine.takers().filter(|broker| !broker.addresses.is_empty());
-    registered.map(|broker| broker.id).filter(|id| live.contains(id)).collect()
+/// Brokers that may be given replicas: alive, not to be emptied, with room on their disk.
+pub(crate) fn takers(
+    cluster: &Cluster,
+    machine: &Machine,
+    live: &BTreeSet<BrokerId>,
+) -> BTreeSet<BrokerId> {
+    let low = cluster.node.low_on_space();
+    let could = |broker: &&Broker| {
+        !broker.addresses.is_empty() && live.contains(&broker.id) && !low.contains(&broker.node())
+    };
+    machine.takers().filter(could).map(|broker| broker.id).collect()
 }

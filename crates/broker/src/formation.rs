@@ -258,6 +258,12 @@ fn decide(config: &Config, answers: &Answers) -> Decision {
                 config.data_dir.display()
             ));
         }
+        if answer.removed {
+            return Decision::Refuse(format!(
+                "broker {me} was removed from cluster {cluster}: to join it again, give seeds instead \
+                 of initial_brokers"
+            ));
+        }
         clusters.entry(cluster.clone()).or_insert(*id);
     }
     if clusters.len() > 1 {
@@ -378,6 +384,8 @@ mod tests {
         };
         let known = vec![(1, Some(member(1, "c", &[1, 2, 3]))), (3, None)];
         check(2, known, "disk was wiped");
+        let removed = Introduction { removed: true, ..member(1, "c", &[1, 3]) };
+        check(2, vec![(1, Some(removed)), (3, None)], "give seeds instead");
         let two = vec![(1, Some(member(1, "c", &[1]))), (3, Some(member(3, "e", &[3])))];
         check(2, two, "broker 1 to c, broker 3 to e");
         let mut other = empty(1);

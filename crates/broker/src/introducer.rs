@@ -24,6 +24,9 @@ use crate::identity::Identity;
 /// How long one try to catch up may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a broker that has caught up makes sure that it still hears from its cluster.
+const HEAR_EVERY: Duration = Duration::from_secs(10);
+
 /// Pause between two tries.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -109,30 +112,41 @@ impl Introducer {
         let (Some(identity), Some(machine)) = (&phase.identity, &phase.machine) else {
             return false;
         };
-        let asker_node = NodeId::new(asker.broker_id, asker.incarnation);
-        let is_same = identity.cluster_id == asker.cluster_id && asker.incarnation > 0;
-        is_same && machine.borrow().has_removed(asker_node)
+        let (id, machine) = (BrokerId(asker.broker_id), machine.borrow());
+        match asker.incarnation {
+            // It has no disk, and would take the place that it had at first.
+            0 => machine.was_removed(id),
+            _ if identity.cluster_id != asker.cluster_id => false,
+            incarnation => machine.has_removed(NodeId::new(id.0, incarnation)),
+        }
     }
 }
 
-/// Lets the broker name its cluster as soon as it knows whom the cluster knows.
+/// Lets the broker name its cluster as soon as it knows whom the cluster knows, and sees to it that it
+/// goes on hearing from it.
 ///
 /// # Errors
-/// One line, when the cluster has removed this broker: then it will never know.
+/// One line, when the cluster has removed this broker: nobody sends it the metadata any more that say so.
 pub(crate) async fn catch_up(
     cluster: Arc<Cluster>,
     config: Config,
     env: Environment,
     introducer: Arc<Introducer>,
 ) -> Result<(), String> {
-    while let Err(err) = cluster.catch_up(Instant::now() + TRY_TIMEOUT).await {
-        debug!(%err, "not caught up with the metadata yet");
-        formation::refuse_removed(&formation::others(&config, &env, &introducer).await)
-            .map_err(|err| err.to_string())?;
-        sleep(AGAIN_AFTER).await;
+    loop {
+        match cluster.catch_up(Instant::now() + TRY_TIMEOUT).await {
+            Ok(()) => {
+                introducer.caught_up();
+                sleep(HEAR_EVERY).await;
+            }
+            Err(err) => {
+                debug!(%err, "not caught up with the metadata");
+                formation::refuse_removed(&formation::others(&config, &env, &introducer).await)
+                    .map_err(|err| err.to_string())?;
+                sleep(AGAIN_AFTER).await;
+            }
+        }
     }
-    introducer.caught_up();
-    Ok(())
 }
 
 impl Introduce for Introducer {

@@ -157,13 +157,17 @@ pub(crate) async fn relieve(core: Arc<Core>, cluster: Arc<Cluster>) {
     }
 }
 
-/// Who lacks least of those that could lead a partition instead of this broker.
+/// Who lacks least of those that could lead a partition instead of this broker; nobody, where too few
+/// replicas have room for writes to go on.
 fn relief(replica: &Replica, live: &BTreeSet<NodeId>, low: &BTreeSet<NodeId>) -> Option<NodeId> {
     replica.partition()?;
     replica.leadership().filter(|now| now.role == Role::Leader && now.ready)?;
     let status = replica.raft_status()?;
     let matched = |node: &NodeId| status.matched.get(node).copied().flatten();
     let could = |node: &&NodeId| live.contains(node) && !low.contains(node);
+    if status.voters.iter().filter(could).count() <= status.voters.len() / 2 {
+        return None;
+    }
     let best = status.voters.iter().filter(could).max_by_key(|node| matched(node))?;
     lacks_little(&status, *best).then_some(*best)
 }

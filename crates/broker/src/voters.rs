@@ -102,35 +102,44 @@ fn candidates(cluster: &Cluster, machine: &Machine) -> Vec<Candidate> {
 ///
 /// Who votes goes on to vote, alive or not, for as long as it is in the cluster and there are not too
 /// many. Others are added only while they are alive, and only as many as make the number odd. A broker
-/// that is being drained votes only where fewer than three others could.
+/// that is being drained votes only where fewer than three others could, or one of them is gone.
 fn target(brokers: &[Candidate], voters: &BTreeSet<NodeId>) -> Target {
     let votes = |one: &&Candidate| voters.contains(&one.node);
     let (mut kept, others): (Vec<&Candidate>, Vec<&Candidate>) = brokers.iter().partition(votes);
     let could = |one: &&Candidate| one.is_registered && one.is_live && !one.is_draining;
     let mut fresh: Vec<&Candidate> = others.into_iter().filter(could).collect();
-    // Too many: those that are to go are let go first, then those that are gone, then the newest.
-    kept.sort_by_key(|one| (one.is_draining, !one.is_live, one.node));
+    // Too many: those that are gone are let go first, then the newest.
+    kept.sort_by_key(|one| (!one.is_live, one.node));
+    let all = kept.len() + fresh.len();
+    let (draining, mut chosen): (Vec<&Candidate>, Vec<&Candidate>) =
+        kept.into_iter().partition(|one| one.is_draining);
     let size_of = |most: usize| SIZES.into_iter().find(|size| *size <= most).unwrap_or(0);
-    let staying = kept.iter().filter(|one| !one.is_draining).count();
-    let without = size_of(staying + fresh.len());
-    let size = without.max(size_of((kept.len() + fresh.len()).min(3)));
-    if size == without {
-        kept.truncate(staying);
+    let size = size_of(chosen.len() + fresh.len()).max(size_of(all.min(3)));
+    chosen.truncate(size);
+    while chosen.len() < size && !fresh.is_empty() {
+        chosen.push(fresh.remove(next_by_rack(&chosen, &fresh)));
     }
-    kept.truncate(size);
-    while kept.len() < size && !fresh.is_empty() {
-        kept.push(fresh.remove(next_by_rack(&kept, &fresh)));
+    let mut draining = draining.into_iter();
+    while chosen.len() < size
+        && let Some(one) = draining.next()
+    {
+        chosen.push(one);
     }
-    let voters: BTreeSet<NodeId> = kept.iter().map(|one| one.node).collect();
+    for gone in chosen.iter_mut().filter(|one| !one.is_live) {
+        if let Some(one) = draining.next().filter(|one| one.is_live) {
+            *gone = one;
+        }
+    }
+    let voters: BTreeSet<NodeId> = chosen.iter().map(|one| one.node).collect();
     let follows = |one: &&Candidate| one.is_registered && !voters.contains(&one.node);
     let learners = brokers.iter().filter(follows).map(|one| one.node).collect();
     Target { voters, learners }
 }
 
 /// Which of `fresh` stands in the rack with the fewest voters; without a rack it is its own.
-fn next_by_rack(kept: &[&Candidate], fresh: &[&Candidate]) -> usize {
+fn next_by_rack(chosen: &[&Candidate], fresh: &[&Candidate]) -> usize {
     let mut used: BTreeMap<&str, usize> = BTreeMap::new();
-    for rack in kept.iter().filter_map(|one| one.rack.as_deref()) {
+    for rack in chosen.iter().filter_map(|one| one.rack.as_deref()) {
         *used.entry(rack).or_default() += 1;
     }
     let voters_there =
@@ -207,6 +216,11 @@ mod tests {
         assert_eq!(of(&four, &[1, 2, 3]), (vec![1, 3, 4], vec![2]));
         assert_eq!(of(&[drained(1), broker(2)], &[1]), (vec![2], vec![1]));
         assert_eq!(of(&[drained(1)], &[1]), (vec![1], vec![]));
+        // It is alive, and others are not.
+        let gone = [drained(1), drained(2), broker(3), dead(4), dead(5)];
+        assert_eq!(of(&gone, &[1, 2, 3, 4, 5]), (vec![1, 2, 3], vec![4, 5]));
+        let one_gone = [drained(1), drained(2), broker(3), broker(4), dead(5)];
+        assert_eq!(of(&one_gone, &[1, 2, 3, 4, 5]), (vec![1, 3, 4], vec![2, 5]));
     }
 
     #[test]

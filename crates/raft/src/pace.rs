@@ -9,7 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelog_types::{GroupId, NodeId, Term};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+/// How often a node that is held up is looked at: it may have been given its vote.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The pace of what this node sends to those that learn from it.
 #[derive(Debug)]
@@ -55,14 +58,26 @@ impl Pace {
         if self.rate_max == 0 {
             return None;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (noted, nodes) = state.learning.get(&group)?;
-        if *noted != term || !nodes.contains(&node) {
+        if !self.is_learning(group, term, node) {
             return None;
         }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let takes = Duration::from_secs_f64(bytes as f64 / self.rate_max as f64);
         state.free_at = state.free_at.max(Instant::now()) + takes;
         Some(state.free_at)
+    }
+
+    /// Waits until `at`, or until the node does not learn any more. Cancel safe.
+    pub(crate) async fn wait(&self, group: GroupId, term: Term, node: NodeId, at: Instant) {
+        while at > Instant::now() && self.is_learning(group, term, node) {
+            sleep_until(at.min(Instant::now() + LOOK_EVERY)).await;
+        }
+    }
+
+    fn is_learning(&self, group: GroupId, term: Term, node: NodeId) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = state.learning.get(&group);
+        noted.is_some_and(|(noted, nodes)| *noted == term && nodes.contains(&node))
     }
 }
 

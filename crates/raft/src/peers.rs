@@ -115,11 +115,12 @@ impl Peers {
         live.map(|(node, _)| *node).chain([self.me]).collect()
     }
 
-    /// Peers whose disk is nearly full, as they said last.
+    /// Peers that answer and whose disk is nearly full.
     pub(crate) fn low_on_space(&self) -> BTreeSet<NodeId> {
+        let live = self.live();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let low = known.peers.iter().filter(|(_, peer)| peer.is_low_on_space());
-        low.map(|(node, _)| *node).collect()
+        low.map(|(node, _)| *node).filter(|node| live.contains(node)).collect()
     }
 
     /// Ends every connection.

@@ -81,7 +81,7 @@ fn level(before: DiskSpace, free: u64, free_min: u64) -> DiskSpace {
         _ => DiskSpace::VeryLow,
     };
     let now = at(free);
-    if now < before { at(free - free / 11).min(before) } else { now }
+    if now < before { at(free / 11 * 10).min(before) } else { now }
 }
 
 fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64) {

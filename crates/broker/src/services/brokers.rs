@@ -8,8 +8,8 @@ use tidelog_state::metadata::{Command, Outcome};
 use tidelog_types::{BrokerId, ErrorCode};
 use tracing::info;
 
-use super::Api;
 use super::admin::admin_deadline;
+use super::{Api, invalid};
 use crate::access::{Operation, Resource};
 
 impl Api {
@@ -51,6 +51,11 @@ impl Api {
                  three others are alive"
             );
             return Err(Error::new(ErrorCode::ReassignmentInProgress, message));
+        }
+        if votes {
+            return Err(invalid(format!(
+                "broker {broker} takes part in the cluster: drain it first"
+            )));
         }
         cluster.propose(&Command::RemoveBroker { broker }, deadline).await?;
         info!(%broker, "removed a broker from the cluster");

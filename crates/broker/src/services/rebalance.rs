@@ -38,7 +38,7 @@ impl Api {
         cluster.catch_up(deadline).await?;
         let bytes = bytes_of_partitions(&cluster).await;
         let machine = cluster.machine();
-        let takers = takers(&machine, &cluster.live_brokers());
+        let takers = takers(&cluster, &machine, &cluster.live_brokers());
         let moves_max = limits::ADMIN_PARTITIONS_MAX;
         let plan = rebalance(&machine, Grounds { takers: &takers, bytes: &bytes, moves_max });
         let planned = plan.moves.iter().map(|one| planned_move(&machine, &bytes, one));

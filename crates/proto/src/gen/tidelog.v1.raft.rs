@@ -34,7 +34,7 @@ pub struct IntroduceResponse {
     #[prost(uint32, repeated, tag = "5")]
     pub known_brokers: ::prost::alloc::vec::Vec<u32>,
     /// Whether the asking broker was removed from the cluster, or has come back as a later incarnation:
-    /// what its disk holds is nobody's any more.
+    /// what its disk holds is nobody's any more. To one without an incarnation: whether its id was.
     #[prost(bool, tag = "6")]
     pub removed: bool,
 }

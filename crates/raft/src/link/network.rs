@@ -20,7 +20,7 @@ use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_proto::v1::{self, RaftResponse};
 use tidelog_types::{GroupId, NodeId, Term};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::peer::{Connection, Peer};
 use super::session::{AppendStream, Session};
@@ -273,8 +273,8 @@ struct Appends<'s, S> {
     /// Requests without an answer.
     asked: usize,
     patience: Duration,
-    /// Before then nothing more goes to a follower that is held up.
-    next_at: Option<Instant>,
+    /// Until when a follower that learns in a term is held up.
+    next_at: Option<(Term, Instant)>,
     over: bool,
 }
 
@@ -315,12 +315,12 @@ where
                     _ => std::future::pending().await,
                 }
             };
-            let (input, next_at) = (self.input.as_mut(), self.next_at);
+            let (input, next_at, link) = (self.input.as_mut(), self.next_at, self.link);
             let next_request = async {
                 match input {
                     Some(input) if open => {
-                        if let Some(at) = next_at {
-                            sleep_until(at).await;
+                        if let Some((term, at)) = next_at {
+                            link.peers.pace.wait(link.group, term, link.peer.node(), at).await;
                         }
                         input.next().await
                     }
@@ -347,8 +347,6 @@ where
     async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> Result<(), RpcError> {
         let term = Term(request.vote.leader_id.term);
         let (message, bytes) = wire::append_out(request);
-        let link = self.link;
-        self.next_at = link.peers.pace.take(link.group, term, link.peer.node(), bytes);
         let lost = |err: super::session::Lost| unreachable(err.to_string());
         let stream = match &mut self.stream {
             Some(stream) => stream,
@@ -360,6 +358,9 @@ where
         let permit = stream.reserve(bytes).await.map_err(lost)?;
         stream.send(Ask::Append(message), bytes, permit).map_err(lost)?;
         self.asked += 1;
+        let link = self.link;
+        let next_at = link.peers.pace.take(link.group, term, link.peer.node(), bytes);
+        self.next_at = next_at.map(|at| (term, at));
         Ok(())
     }
 }

@@ -315,8 +315,9 @@ impl Demux {
     ) -> Result<(), wire::Malformed> {
         match ask {
             Ask::Append(append) => match wire::append_in(append) {
-                // As if it were down. What is small goes on: a new leader's first entry, a trim.
-                Ok(append) if has_records(&append) && !self.groups.takes_records() => {
+                // As if it were down. What is small goes on, a new leader's first entry or a trim, and so
+                // does what is here already, by which that leader finds out how far this log is.
+                Ok(append) if !self.groups.takes_records() && brings_records(&append, &port) => {
                     self.streams.remove(&stream);
                     let reason = "the disk of the follower is nearly full".to_owned();
                     self.answer(stream, Answer::Unavailable(reason));
@@ -411,10 +412,14 @@ async fn answer_appends(
     }
 }
 
-fn has_records(append: &AppendEntriesRequest<TypeConfig>) -> bool {
-    let is_records =
-        |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Proposal::Records(_)));
-    append.entries.iter().any(is_records)
+/// Whether the request has records that are not in the log yet.
+fn brings_records(append: &AppendEntriesRequest<TypeConfig>, port: &Arc<dyn Port>) -> bool {
+    let last = port.log().frontier().last.map_or(0, |last| last.index.0);
+    let is_new = |entry: &Entry| {
+        let is_records = matches!(entry.payload, EntryPayload::Normal(Proposal::Records(_)));
+        is_records && entry.position().index.0 > last
+    };
+    append.entries.iter().any(is_new)
 }
 
 fn transfer_reply(result: Result<(), String>) -> v1::TransferReply {

@@ -123,6 +123,12 @@ impl Machine {
             || known.is_some_and(|known| node.incarnation < known)
     }
 
+    /// Whether a broker of this id was removed, and none has come under it since.
+    #[must_use]
+    pub fn was_removed(&self, id: BrokerId) -> bool {
+        self.removed.contains_key(&id)
+    }
+
     /// All topics by id, deleting ones included.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Topic> {
         self.topics.values()

@@ -99,6 +99,8 @@ struct Board<'a> {
     /// Racks of all brokers; one without is a rack of its own.
     racks: BTreeMap<BrokerId, (Option<&'a str>, Option<BrokerId>)>,
     moves_max: usize,
+    /// Partitions that move by now.
+    moved: usize,
 }
 
 impl<'a> Board<'a> {
@@ -127,6 +129,7 @@ impl<'a> Board<'a> {
             loads_before: BTreeMap::new(),
             racks: machine.brokers().map(rack).collect(),
             moves_max: grounds.moves_max,
+            moved: 0,
         };
         for place in &board.places {
             for (n, id) in place.replicas.iter().enumerate() {
@@ -152,8 +155,16 @@ impl<'a> Board<'a> {
 
     /// Whether so many more partitions may move.
     fn has_room(&self, more: usize) -> bool {
-        let moved = self.places.iter().filter(|place| place.replicas != place.before).count();
-        moved + more <= self.moves_max
+        self.moved + more <= self.moves_max
+    }
+
+    /// Changes where a partition should be, and counts whether it moves by that.
+    fn change(&mut self, at: usize, change: impl FnOnce(&mut Vec<BrokerId>)) {
+        let place = &mut self.places[at];
+        let moved = place.replicas != place.before;
+        change(&mut place.replicas);
+        self.moved += usize::from(place.replicas != place.before);
+        self.moved -= usize::from(moved);
     }
 
     /// How many replicas of a partition stand in the rack of `broker`, not counting the one on `without`.
@@ -178,10 +189,10 @@ impl<'a> Board<'a> {
 
     /// Puts a replica elsewhere, at the same place in the order.
     fn put(&mut self, at: usize, old: BrokerId, new: BrokerId) {
-        let place = &mut self.places[at];
+        let place = &self.places[at];
         let n = place.replicas.iter().position(|id| *id == old).expect("it holds a replica");
-        place.replicas[n] = new;
         let (bytes, leads) = (place.bytes, u64::from(n == 0));
+        self.change(at, |replicas| replicas[n] = new);
         if let Some(load) = self.loads.get_mut(&old) {
             load.replicas -= 1;
             load.bytes -= bytes;
@@ -302,10 +313,10 @@ impl<'a> Board<'a> {
             let path = by_leaders.iter().rev().find_map(|(id, leads)| self.path(*id, *leads));
             let Some(path) = path.filter(|path| self.has_room(path.len())) else { return };
             for (at, to) in path {
-                let replicas = &mut self.places[at].replicas;
+                let replicas = &self.places[at].replicas;
                 let n = replicas.iter().position(|id| *id == to).expect("it holds a replica");
                 let from = replicas[0];
-                replicas.swap(0, n);
+                self.change(at, |replicas| replicas.swap(0, n));
                 self.loads.entry(from).and_modify(|load| load.leaders -= 1);
                 self.loads.entry(to).and_modify(|load| load.leaders += 1);
             }

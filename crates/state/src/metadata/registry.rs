@@ -131,16 +131,21 @@ impl Machine {
         Ok(Outcome::BrokerDrains { replicas })
     }
 
-    /// Whether the other brokers that take replicas are as many as each partition has.
+    /// Whether the brokers that take replicas without this one are as many as each partition has that is
+    /// to leave some broker.
     fn check_drain(&self, id: BrokerId) -> Result<(), Refusal> {
         let others = self.takers().filter(|broker| broker.id != id).count();
-        let stays =
-            |(_, partition): &(GroupId, &Partition)| partition.replicas.len() > others.max(1);
         let refused = |message| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
         if others == 0 {
             return refused(format!("broker {id} is the last that takes replicas"));
         }
-        match self.hosted_by(id).find(stays) {
+        let leaves = |broker: &BrokerId| {
+            *broker == id || self.brokers.get(broker).is_some_and(|known| known.is_draining)
+        };
+        let is_stuck = |(_, partition): &(GroupId, &Partition)| {
+            partition.replicas.len() > others && partition.replicas.iter().any(leaves)
+        };
+        match self.live_partitions().find(is_stuck) {
             None => Ok(()),
             Some((group, partition)) => refused(format!(
                 "{} has {} replicas, and without broker {id} {others} brokers take any: add a \
