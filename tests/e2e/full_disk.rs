@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidelog::demo::Load;
 use tidelog_client::Record;
-use tidelog_types::ErrorCode;
 
 use crate::command::run;
 use crate::stage::{PARTITIONS, PATIENCE, Stage, TOPIC, acks_go_on, rounds, until};
@@ -183,8 +182,8 @@ async fn nearly_full_disks_stop_records_alone_and_go_on_without_a_restart() {
         disks.iter().for_each(|disk| disk.fill_but(12 << 20));
         until("all say so", async || low(&stage) == [1, 2, 3]).await;
         let refused = producer.send(Record::to(TOPIC).value("refused")).await.unwrap_err();
-        assert_eq!(refused.code(), Some(ErrorCode::StorageFull), "{refused}");
-        assert!(refused.to_string().contains("less than storage.free_min"), "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains("STORAGE_FULL") && said.contains("storage.free_min"), "{said}");
         // What is there is read, and topics come and go.
         let name = format!("small-{round}");
         run(&["topic", "create", &name, "-b", &list]).succeeded();
