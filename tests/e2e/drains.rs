@@ -34,6 +34,7 @@ async fn two_of_three_brokers_are_replaced_under_load() {
     let (load, acks) = stage.load_at((40, Duration::from_millis(1))).await;
     let witness = Witness::start(&stage.cluster.bootstrap()).await;
     acks_go_on(&load, 20).await;
+    (0..PARTITIONS).for_each(|partition| load.tide().watch(partition));
     for expected in [4, 5] {
         assert_eq!(stage.cluster.join().unwrap(), expected);
         stage.start_all().await;
@@ -76,6 +77,8 @@ async fn two_of_three_brokers_are_replaced_under_load() {
         broker.ready(PATIENCE).await.unwrap();
     }
     acks_go_on(&load, 20).await;
+    let pauses = (0..PARTITIONS).map(|partition| load.tide().longest_pause(partition));
+    println!("figure longest pause of a partition: {:?}", pauses.max().unwrap_or_default());
 
     // The disk of one that was removed is nobody's any more.
     let gone = stage.cluster.broker_mut(1);
