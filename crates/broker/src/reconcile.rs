@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tidelog_raft::{Error as RaftError, Founding, PartitionConfig, with_sources};
 use tidelog_state::metadata::{Command, Machine, Partition, TopicState};
-use tidelog_types::{GroupId, NodeId, PartitionId, TopicId, TopicName, canary};
+use tidelog_types::{GroupId, LogIndex, NodeId, PartitionId, TopicId, TopicName, canary};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -174,23 +174,27 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
     true
 }
 
-/// Partitions that have done without this node's replica.
-fn released(cluster: &Cluster, machine: &Machine) -> Vec<GroupId> {
+/// Partitions that have done without this node's replica, and the membership by which they have.
+fn released(cluster: &Cluster, machine: &Machine) -> Vec<(GroupId, LogIndex)> {
     let has_released = |(_, partition): &(GroupId, &Partition)| {
         partition.has_released(cluster.me)
             || canary!(LeavesUnreleased) && partition.may_need(cluster.me)
     };
-    machine.live_partitions().filter(has_released).map(|(group, _)| group).collect()
+    let at = |partition: &Partition| partition.voters_at.map_or(LogIndex::ZERO, |at| at.index);
+    let released = machine.live_partitions().filter(has_released);
+    released.map(|(group, partition)| (group, at(partition))).collect()
 }
 
 /// Deletes the replicas that partitions have released, and reports it.
-async fn leave(cluster: &Arc<Cluster>, groups: Vec<GroupId>) -> bool {
+async fn leave(cluster: &Arc<Cluster>, groups: Vec<(GroupId, LogIndex)>) -> bool {
     if groups.is_empty() {
         return true;
     }
     let count = groups.len();
     let gone: Vec<GroupId> = stream::iter(groups)
-        .map(|group| async move { delete_replica(cluster, group).await.then_some(group) })
+        .map(|(group, released)| async move {
+            delete_replica(cluster, group, released).await.then_some(group)
+        })
         .buffer_unordered(AT_A_TIME)
         .filter_map(|gone| async move { gone })
         .collect()
@@ -205,9 +209,10 @@ async fn leave(cluster: &Arc<Cluster>, groups: Vec<GroupId>) -> bool {
     reported.is_ok() && all
 }
 
-async fn delete_replica(cluster: &Cluster, group: GroupId) -> bool {
+/// Deletes a replica that nobody needs, by the membership at `released` if its group goes on.
+async fn delete_replica(cluster: &Cluster, group: GroupId, released: LogIndex) -> bool {
     cluster.hosted.remove(group);
-    match cluster.node.delete_partition(group).await {
+    match cluster.node.give_up(group, released).await {
         Ok(()) => true,
         Err(err) => {
             let err = with_sources(&err);
@@ -234,7 +239,7 @@ async fn delete(cluster: &Arc<Cluster>, machine: &Machine) -> bool {
     }
     let failed: BTreeSet<TopicId> = stream::iter(groups)
         .map(|group| async move {
-            let deleted = delete_replica(cluster, group).await;
+            let deleted = delete_replica(cluster, group, LogIndex::ZERO).await;
             (!deleted).then_some(group.topic)
         })
         .buffer_unordered(AT_A_TIME)

@@ -200,8 +200,8 @@ const PAYLOAD_ENTRIES_MAX: u64 = 256;
 /// How long a snapshot may take to send and install.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The engine's settings for one group.
-pub(crate) fn engine(name: String, timings: &Timings) -> Arc<openraft::Config> {
+/// The engine's settings for one group. Who `stands` for election may do so by itself.
+pub(crate) fn engine(name: String, timings: &Timings, stands: bool) -> Arc<openraft::Config> {
     let millis = |duration: Duration| duration.as_millis() as u64;
     Arc::new(openraft::Config {
         cluster_name: name,
@@ -219,6 +219,7 @@ pub(crate) fn engine(name: String, timings: &Timings) -> Arc<openraft::Config> {
         // H11: with early broadcast a leader that comes back in its old term may give an old
         // position to new bytes. A restarted leader always stands for election again.
         enable_leader_restore: Some(canary!(LeaderRestored)),
+        enable_elect: stands,
         // A node that was cut off must not disturb the others when it comes back.
         enable_pre_vote: Some(true),
         // A voter that lost its log is another node here, never a reversion.

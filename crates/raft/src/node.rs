@@ -19,7 +19,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_state::group;
-use tidelog_types::{GroupId, NodeId, Term};
+use tidelog_types::{GroupId, LogIndex, NodeId, Term, canary};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -398,13 +398,16 @@ impl Node {
         self.shared.votes.get(group).is_some_and(|record| !record.deleted)
     }
 
-    /// Stops a replica and deletes its files: only for a topic whose deletion is committed, or when the
-    /// group has done without this node. What it has voted stays known. Deleting what is not there is
-    /// no error.
+    /// Stops a replica and deletes its files: only for a topic whose deletion is committed, with
+    /// `released` 0, or when the group has done without this node, by the membership at `released`. What
+    /// it has voted stays known. Giving up what is not there is no error.
+    ///
+    /// If the replica is made anew, this node takes part in no election before it holds everything up to
+    /// `released` again: others may not have heard of that membership yet, and count it as a voter still.
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn delete_partition(&self, group: GroupId) -> Result<(), Error> {
+    pub async fn give_up(&self, group: GroupId, released: LogIndex) -> Result<(), Error> {
         let _opening = self.shared.opening.lock().await;
         self.close_group(group).await;
         let env = self.log_env();
@@ -420,7 +423,8 @@ impl Node {
         }
         // The record goes first: without it nothing takes the directory for a replica.
         let (done, deleted) = oneshot::channel();
-        self.shared.votes.delete(group, Box::new(move |result| drop(done.send(result))));
+        let done = Box::new(move |result| drop(done.send(result)));
+        self.shared.votes.give_up(group, released, done);
         let deleted = deleted.await.map_err(|_| io::Error::other("flusher stopped"))?;
         deleted.map_err(|err| io::Error::new(err.kind(), err))?;
         let delete = executor::run(&*self.shared.env.executor, move || Log::delete(&env, group));
@@ -566,7 +570,12 @@ impl Node {
         };
         let network = Network { group, peers: Arc::clone(&shared.peers) };
         let me = shared.config.node;
-        let settings = engine(group.to_string(), &timings);
+        let owed = shared.votes.get(group).map_or(LogIndex::ZERO, |record| record.owed);
+        let settings = engine(
+            group.to_string(),
+            &timings,
+            log.has_reached(owed) || canary!(ForgottenLogVotes),
+        );
         let damage = store.damage();
         let raft: Raft<TypeConfig, Applier<M>> =
             Raft::new(me, settings, network, store, applier).await.map_err(|err| {
@@ -576,7 +585,7 @@ impl Node {
                     None => Error::Engine { group, reason: err.to_string() },
                 }
             })?;
-        Ok(Replica::new(group, me, raft, log, progress))
+        Ok(Replica::new(group, me, raft, log, owed, progress))
     }
 
     /// Opens the group's log, or creates it when this node has no trace of it. Anything between

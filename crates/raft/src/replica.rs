@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,7 +15,7 @@ use openraft::raft::{
 use openraft::vote::RaftVote;
 use openraft::{Instant as _, Raft, RaftMetrics, ReadPolicy};
 use tidelog_log::{Log, StartPoint};
-use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term, canary};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
@@ -65,6 +65,8 @@ pub(crate) struct Replica<M: Machine> {
     pub(crate) me: NodeId,
     pub(crate) raft: Raft<TypeConfig, Applier<M>>,
     pub(crate) log: Arc<Log>,
+    /// Takes part in elections once its log goes so far: it did before the replica was given up.
+    owed: LogIndex,
     pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
@@ -75,6 +77,7 @@ impl<M: Machine> Clone for Replica<M> {
             me: self.me,
             raft: self.raft.clone(),
             log: Arc::clone(&self.log),
+            owed: self.owed,
             leadership: self.leadership.clone(),
         }
     }
@@ -85,6 +88,9 @@ impl<M: Machine> fmt::Debug for Replica<M> {
         f.debug_struct("Replica").field("group", &self.group).finish_non_exhaustive()
     }
 }
+
+/// How often a replica made anew is looked at: whether it has all that it had.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a group did not do what was asked; nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,11 +108,27 @@ impl<M: Machine> Replica<M> {
         me: NodeId,
         raft: Raft<TypeConfig, Applier<M>>,
         log: Arc<Log>,
+        owed: LogIndex,
         progress: watch::Receiver<Progress>,
     ) -> Self {
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(follow_leadership(group, me, raft.clone(), progress, sender));
-        Self { group, me, raft, log, leadership }
+        if !log.has_reached(owed) {
+            tokio::spawn(stand_when_whole(group, raft.clone(), Arc::downgrade(&log), owed));
+        }
+        Self { group, me, raft, log, owed, leadership }
+    }
+
+    /// Refuses to take part in an election with less than was held when the replica was given up.
+    ///
+    /// The others did without it by a membership that this node had acked, as a voter of the one before.
+    /// Who has not heard of that membership counts it still: with its empty log it would help such a node
+    /// to lead that lacks what was acked since.
+    fn may_elect(&self) -> Result<(), String> {
+        if self.log.has_reached(self.owed) || canary!(ForgottenLogVotes) {
+            return Ok(());
+        }
+        Err(format!("replica here is made anew and lacks entries up to {}", self.owed))
     }
 
     /// A copy of the engine's metrics: a borrow that is held would block the engine (H6).
@@ -235,6 +257,7 @@ impl<M: Machine> Replica<M> {
     /// the engine holds. Safe, because no read here ever trusts a
     /// lease.
     async fn stand_in(&self) -> Result<(), String> {
+        self.may_elect()?;
         let vote = self.vote().await?;
         let request = TransferLeaderRequest::new(vote, self.me, None);
         match self.raft.handle_transfer_leader(request).await {
@@ -384,6 +407,24 @@ impl<M: Machine> Member for Replica<M> {
     }
 }
 
+/// Lets the engine stand for election by itself once the log holds what it must.
+async fn stand_when_whole<M: Machine>(
+    group: GroupId,
+    raft: Raft<TypeConfig, Applier<M>>,
+    log: Weak<Log>,
+    owed: LogIndex,
+) {
+    while let Some(log) = log.upgrade() {
+        if log.has_reached(owed) {
+            info!(%group, %owed, "a replica made anew has all that it had, and stands for election");
+            raft.runtime_config().elect(true);
+            return;
+        }
+        drop(log);
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 impl<M: Machine> Port for Replica<M> {
     fn append(
         &self,
@@ -396,24 +437,31 @@ impl<M: Machine> Port for Replica<M> {
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
-        let raft = self.raft.clone();
-        Box::pin(async move { raft.vote(request).map_err(|err| err.to_string()).await })
+        let (raft, allowed) = (self.raft.clone(), self.may_elect());
+        Box::pin(async move {
+            allowed?;
+            raft.vote(request).map_err(|err| err.to_string()).await
+        })
     }
 
     fn pre_vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
-        let raft = self.raft.clone();
-        Box::pin(async move { raft.pre_vote(request).map_err(|err| err.to_string()).await })
+        let (raft, allowed) = (self.raft.clone(), self.may_elect());
+        Box::pin(async move {
+            allowed?;
+            raft.pre_vote(request).map_err(|err| err.to_string()).await
+        })
     }
 
     fn transfer(
         &self,
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<(), String>> {
-        let raft = self.raft.clone();
+        let (raft, allowed) = (self.raft.clone(), self.may_elect());
         Box::pin(async move {
+            allowed?;
             let answer =
                 raft.handle_transfer_leader(request).await.map_err(|err| err.to_string())?;
             answer.map_err(|err| err.to_string())

@@ -48,11 +48,13 @@ pub enum Canary {
     WipedNodeAccepted,
     /// A replica is deleted as soon as it should be elsewhere, whether its group needs it or not.
     LeavesUnreleased,
+    /// A replica that was given up and is made anew votes before it holds what it held.
+    ForgottenLogVotes,
 }
 
 impl Canary {
     /// Every one.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AckBeforeFsync,
         Self::FullDiskAcked,
         Self::VoteNotSaved,
@@ -72,6 +74,7 @@ impl Canary {
         Self::MemberEpochIgnored,
         Self::WipedNodeAccepted,
         Self::LeavesUnreleased,
+        Self::ForgottenLogVotes,
     ];
 
     /// The bug of this name, in whatever case.

@@ -26,6 +26,12 @@ impl Log {
         self.state().frontier
     }
 
+    /// Whether the log has had every entry up to `index`; index 0 stands for none at all.
+    #[must_use]
+    pub fn has_reached(&self, index: LogIndex) -> bool {
+        index == LogIndex::ZERO || self.frontier().last.is_some_and(|last| last.index >= index)
+    }
+
     /// The index of the first entry that is retained, or that the empty log will hold.
     #[must_use]
     pub fn first_index(&self) -> LogIndex {

@@ -105,6 +105,16 @@ impl VotesLog {
         self.change(done, |state| state.update(group, |record| record.deleted = true));
     }
 
+    /// Marks a group as deleted whose other members go on without this node: a log made anew must have
+    /// all entries up to `owed` before this node takes part in an election.
+    pub fn give_up(&self, group: GroupId, owed: LogIndex, done: Done) {
+        self.change(done, |state| {
+            state.update(group, |record| {
+                (record.deleted, record.owed) = (true, record.owed.max(owed));
+            })
+        });
+    }
+
     /// Saves a vote. `done` is called after the fsync, or with an error: unknown group, a vote that
     /// goes back (`InvalidInput`), or a poisoned file.
     pub fn save_vote(&self, group: GroupId, vote: Vote, done: Done) {
@@ -278,7 +288,8 @@ impl FlushJob for VotesLog {
 impl State {
     fn create(&mut self, group: GroupId, mark: LogIndex) {
         let record = self.groups.entry(group).or_default();
-        *record = GroupRecord { vote: record.vote, mark, ..GroupRecord::default() };
+        let GroupRecord { vote, owed, .. } = *record;
+        *record = GroupRecord { vote, owed, mark, ..GroupRecord::default() };
         self.dirty.insert(group);
         self.urgent = true;
     }

@@ -40,6 +40,9 @@ pub struct GroupRecord {
     pub mark: LogIndex,
     /// Whether the group was deleted here. Its vote is kept.
     pub deleted: bool,
+    /// Entries *up to* this index were held here when the replica was given up: until a log made anew
+    /// has them again, this node must not take part in an election. Below 2^48; 0 is none.
+    pub owed: LogIndex,
 }
 
 /// A record on disk. A record without a group only vouches for those before it.
@@ -47,11 +50,11 @@ pub struct GroupRecord {
 /// ```text
 ///  0  crc32c      4  of all that follows, seeded with the generation of the file
 ///  4  flags       2  bit 0 vote, 1 its node, 2 its committed, 3 commit, 4 deleted, 5 group
-///  6  zero        2
+///  6  owed high   2  the upper 16 bits of the 48
 ///  8  sequence    8  its place in the file, from 0
 /// 16  synced end  8  the first sequence that was not on stable storage when this was written
 /// 24  group      20
-/// 44  zero        4
+/// 44  owed low    4
 /// 48  vote term   8
 /// 56  vote node   8
 /// 64  commit term 8
@@ -64,6 +67,9 @@ pub(crate) struct Record {
     pub(crate) synced_end: u64,
     pub(crate) group: Option<(GroupId, GroupRecord)>,
 }
+
+/// The most that fits into its field.
+const OWED_MAX: u64 = (1 << 48) - 1;
 
 const FLAG_VOTE: u16 = 1;
 const FLAG_VOTE_NODE: u16 = 1 << 1;
@@ -89,10 +95,13 @@ impl Record {
         let commit = record.commit.unwrap_or_default();
 
         let mut out = [0; Self::BYTES];
+        let owed = record.owed.0.min(OWED_MAX);
         out[4..6].copy_from_slice(&flags.to_be_bytes());
+        out[6..8].copy_from_slice(&((owed >> 32) as u16).to_be_bytes());
         out[8..16].copy_from_slice(&self.sequence.to_be_bytes());
         out[16..24].copy_from_slice(&self.synced_end.to_be_bytes());
         out[24..44].copy_from_slice(&group.to_bytes());
+        out[44..48].copy_from_slice(&(owed as u32).to_be_bytes());
         out[48..56].copy_from_slice(&vote_term.to_be_bytes());
         out[56..64].copy_from_slice(&vote_node.to_be_bytes());
         out[64..72].copy_from_slice(&commit.term.0.to_be_bytes());
@@ -112,11 +121,11 @@ impl Record {
         }
         let flags = reader.u16();
         let has = |flag: u16| flags & flag != 0;
-        reader.u16();
+        let owed_high = reader.u16();
         let sequence = reader.u64();
         let synced_end = reader.u64();
         let group = GroupId::from_bytes(reader.array());
-        reader.u32();
+        let owed_low = reader.u32();
         let vote_term = Term(reader.u64());
         let vote_node = NodeId::from_u64(reader.u64());
         let commit = LogPosition { term: Term(reader.u64()), index: LogIndex(reader.u64()) };
@@ -131,6 +140,7 @@ impl Record {
             commit: has(FLAG_COMMIT).then_some(commit),
             mark,
             deleted: has(FLAG_DELETED),
+            owed: LogIndex(u64::from(owed_high) << 32 | u64::from(owed_low)),
         };
         Some(Self { sequence, synced_end, group: has(FLAG_GROUP).then_some((group, record)) })
     }
@@ -172,6 +182,7 @@ mod tests {
                     commit: Some(LogPosition { term: Term(8), index: LogIndex(70) }),
                     mark: LogIndex(60),
                     deleted: false,
+                    owed: LogIndex(0x1234_5678_9abc),
                 },
             )),
         };

@@ -394,7 +394,9 @@ impl Cluster {
 
     /// Deletes the replica of a node that its group has done without.
     pub(crate) async fn give_up(&mut self, id: NodeId) {
-        self.running[&id].node.delete_partition(self.group).await.unwrap();
+        let leader = self.partition(self.leader().await).raft_status();
+        let released = leader.committed.unwrap().index;
+        self.running[&id].node.give_up(self.group, released).await.unwrap();
         assert!(!self.running[&id].node.holds(self.group));
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidelog_raft::{Founding, MemberError, MemberStep, PartitionConfig, Role, Target};
-use tidelog_types::{GroupId, NodeId, Offset, PartitionId, Term, TopicId};
+use tidelog_types::{GroupId, LogIndex, NodeId, Offset, PartitionId, Term, TopicId};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, until};
@@ -114,13 +114,49 @@ async fn who_gave_a_replica_up_is_no_founder_any_more() {
     all_hold(&cluster, &[1, 4, 5], 2).await;
 }
 
+/// Seed 405 of the simulation once: a voter was down while another left and came back empty. By the
+/// members that it knew the two were a majority, and led without what had been acked since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_empty_elects_nobody_who_missed_that_it_left() {
+    let mut cluster = Cluster::with_spares(4).await;
+    cluster.produce(0, &records(1)).await;
+    let leader = cluster.leader().await;
+    let mut others = [1, 2, 3].into_iter().filter(|id| node(*id) != leader);
+    let (behind, leaves) = (others.next().unwrap(), others.next().unwrap());
+    cluster.kill(node(behind)).await;
+    cluster.move_to(&[leader.broker.0, behind, 4]).await;
+    cluster.produce(1, &["record 1".to_owned()]).await;
+    cluster.give_up(node(leaves)).await;
+    cluster.take_up(node(leaves), Founding::Over).await;
+
+    cluster.kill(leader).await;
+    cluster.kill(node(4)).await;
+    cluster.restart(node(behind)).await;
+    // Longer than several elections take.
+    sleep(Duration::from_secs(5)).await;
+    for id in [behind, leaves] {
+        let status = cluster.partition(node(id)).raft_status();
+        assert_ne!(status.leadership.role, Role::Leader, "node {id}: {status:?}");
+    }
+
+    cluster.restart(leader).await;
+    cluster.restart(node(4)).await;
+    cluster.produce(2, &["record 2".to_owned()]).await;
+    all_hold(&cluster, &[leader.broker.0, behind, 4], 3).await;
+    // It may be a voter again, and then its vote counts.
+    cluster.move_to(&[leaves, behind, 4]).await;
+    cluster.kill(node(4)).await;
+    cluster.produce(3, &["record 3".to_owned()]).await;
+    all_hold(&cluster, &[leaves, behind], 4).await;
+}
+
 /// A node that was to have a replica, and was told something else before it came to it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn giving_up_what_was_never_there_is_no_error() {
     let cluster = Cluster::start(1, PartitionConfig::default()).await;
     let never = GroupId::new(TopicId(0xbeef << 100), PartitionId(7));
     for _ in 0..2 {
-        cluster.running[&node(1)].node.delete_partition(never).await.unwrap();
+        cluster.running[&node(1)].node.give_up(never, LogIndex(7)).await.unwrap();
     }
     assert!(!cluster.running[&node(1)].node.holds(never));
 }
