@@ -114,8 +114,11 @@ impl<M: Machine> Replica<M> {
             known.and_then(|(_, at)| at.as_ref()).map(|at| LogIndex(at.index))
         };
         let lag = |node: &NodeId| last.saturating_sub(matched(node).map_or(0, |at| at.0));
+        // It holds the membership by which it learns: then it holds again whatever it had before it gave
+        // an earlier replica up, and its vote counts.
+        let is_whole = |node: &NodeId| matched(node).is_some_and(|matched| matched >= at.index);
         let live = |node: &NodeId| campaign.is_live(*node);
-        let next = next(stored.membership(), target, self.me, lag, live);
+        let next = next(stored.membership(), target, self.me, lag, is_whole, live);
         // Before any of it is sent.
         campaign.learn(self.group, term, next.learners(target));
         let change = match next {
@@ -159,6 +162,7 @@ fn next(
     target: &Target,
     me: NodeId,
     lag: impl Fn(&NodeId) -> u64,
+    is_whole: impl Fn(&NodeId) -> bool,
     live: impl Fn(&NodeId) -> bool,
 ) -> Next {
     let configs = members.get_joint_config();
@@ -180,7 +184,8 @@ fn next(
     }
     let target = &target.voters;
     let learning = target.intersection(&learners).map(|node| (*node, lag(node)));
-    let behind: Vec<_> = learning.filter(|(_, lag)| *lag > LAG_ENTRIES_MAX).collect();
+    let is_behind = |(node, lag): &(NodeId, u64)| *lag > LAG_ENTRIES_MAX || !is_whole(node);
+    let behind: Vec<_> = learning.filter(is_behind).collect();
     if !behind.is_empty() {
         return Next::Wait(behind);
     }
@@ -225,7 +230,7 @@ mod tests {
         let lag = |node: &NodeId| {
             if nodes(behind).contains(node) { LAG_ENTRIES_MAX + 1 } else { LAG_ENTRIES_MAX }
         };
-        next(&members, &voting(target), node(1), lag, |_| true)
+        next(&members, &voting(target), node(1), lag, |_| true, |_| true)
     }
 
     #[test]
@@ -265,7 +270,7 @@ mod tests {
         };
         let step = |voters: &[u32], learners: &[u32], target: &Target| {
             let members = Members::new_with_defaults(vec![nodes(voters)], nodes(learners));
-            next(&members, target, node(1), |_| 0, |_| true)
+            next(&members, target, node(1), |_| 0, |_| true, |_| true)
         };
         let first = target(&[1, 2, 3], &[4]);
         assert_eq!(step(&[1, 2, 3], &[], &first), Next::Learn(nodes(&[4])));
@@ -279,11 +284,21 @@ mod tests {
         assert_eq!(step(&[1, 2, 3], &[], &fewer), Next::Learn(nodes(&[4, 5])));
     }
 
+    /// Seed 62 of the simulation once: it was short of entries, and yet had none.
+    #[test]
+    fn nobody_votes_before_it_holds_the_membership_by_which_it_learns() {
+        let members = Members::new_with_defaults(vec![nodes(&[1, 2, 3])], nodes(&[4]));
+        let next =
+            |whole: bool| next(&members, &voting(&[1, 2, 4]), node(1), |_| 9, |_| whole, |_| true);
+        assert_eq!(next(false), Next::Wait(vec![(node(4), 9)]));
+        assert_eq!(next(true), Next::Vote(nodes(&[1, 2, 4])));
+    }
+
     #[test]
     fn leadership_goes_to_nobody_who_is_gone() {
         let members = Members::new_with_defaults(vec![nodes(&[1, 2, 3])], nodes(&[]));
         let live = |node: &NodeId| node.broker.0 == 3;
-        let next = next(&members, &voting(&[2, 3]), node(1), |_| 0, live);
+        let next = next(&members, &voting(&[2, 3]), node(1), |_| 0, |_| true, live);
         assert_eq!(next, Next::HandOver(node(3)));
     }
 }
