@@ -340,6 +340,12 @@ impl Cluster {
     }
 }
 
+/// The answer of the metadata group to some other command: a bug.
+pub(crate) fn unexpected(outcome: &Outcome) -> Error {
+    let message = format!("the metadata group answered {outcome:?}");
+    Error::new(ErrorCode::UnknownServerError, message)
+}
+
 pub(crate) fn unknown_topic(topic: &str) -> Error {
     // The name is whatever a client sent, megabytes included.
     let shown: String = topic.chars().take(tidelog_types::TOPIC_NAME_BYTES_MAX).collect();

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::cluster::{CATCH_UP_TIMEOUT, Cluster};
 use crate::config::Config;
-use crate::mover::is_settled;
+use crate::mover::{is_settled, shown};
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -83,10 +83,10 @@ async fn drain(cluster: &Cluster, live: &BTreeSet<BrokerId>, lost: &BTreeSet<Bro
         return;
     }
     let (partitions, command) = (moves.len(), Command::MovePartitions { moves });
-    let shown = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let brokers = shown(&from);
     match cluster.propose(&command, Instant::now() + PROPOSE_TIMEOUT).await {
-        Ok(_) => info!(brokers = shown, partitions, "partitions leave brokers"),
-        Err(err) => warn!(%err, brokers = shown, "partitions do not leave brokers yet"),
+        Ok(_) => info!(brokers, partitions, "partitions leave brokers"),
+        Err(err) => warn!(%err, brokers, "partitions do not leave brokers yet"),
     }
 }
 

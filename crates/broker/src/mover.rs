@@ -136,9 +136,9 @@ async fn step(machine: &Machine, Due { replica, term }: Due) -> Option<MembersRe
     }
 }
 
-/// Nodes as people write them.
-pub(crate) fn shown<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
-    nodes.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+/// Nodes or brokers as people write them.
+pub(crate) fn shown<T: ToString>(nodes: impl IntoIterator<Item = T>) -> String {
+    nodes.into_iter().map(|node| node.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// A partition as people write it.

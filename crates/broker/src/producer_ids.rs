@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tidelog_proto::v1::Error;
 use tidelog_state::metadata::{Command, Outcome};
-use tidelog_types::{ErrorCode, ProducerId};
+use tidelog_types::ProducerId;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, unexpected};
 
 /// How long a new block may take.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +32,7 @@ impl ProducerIds {
                 *left = first.0 + 1..first.0 + i64::from(count);
                 Ok(first)
             }
-            other => Err(Error::new(
-                ErrorCode::UnknownServerError,
-                format!("the metadata group answered {other:?}"),
-            )),
+            other => Err(unexpected(&other)),
         }
     }
 }

@@ -11,6 +11,7 @@ use tracing::info;
 use super::admin::admin_deadline;
 use super::{Api, invalid};
 use crate::access::{Operation, Resource};
+use crate::cluster::unexpected;
 
 impl Api {
     pub(super) async fn broker_drained(
@@ -27,10 +28,7 @@ impl Api {
                 info!(%broker, draining, replicas, "a broker is to be drained, or no more");
                 Ok(DrainBrokerResponse { replicas })
             }
-            other => {
-                let message = format!("the metadata group answered {other:?}");
-                Err(Error::new(ErrorCode::UnknownServerError, message))
-            }
+            other => Err(unexpected(&other)),
         }
     }
 

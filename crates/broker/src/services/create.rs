@@ -8,14 +8,14 @@ use tidelog_proto::v1::{
     DeleteTopicsResponse, DeleteTopicsResult, Error, NewPartitions, NewTopic, TopicConfigs,
 };
 use tidelog_state::metadata::{Command, ConfigChange, ConfigScope, Machine, Outcome};
-use tidelog_types::{BrokerId, ErrorCode, LogPosition, TopicId, failpoint};
+use tidelog_types::{BrokerId, LogPosition, TopicId, failpoint};
 use tokio::time::Instant;
 use tracing::info;
 
 use super::admin::admin_deadline;
 use super::{Api, at_most, invalid};
 use crate::access::{Operation, Resource};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, unexpected};
 use crate::limits;
 
 impl Api {
@@ -196,9 +196,6 @@ fn created(outcome: Outcome) -> Result<CreatedTopic, Error> {
         Outcome::TopicCreated { topic, partitions, replication_factor } => {
             Ok(CreatedTopic { id: topic.to_string(), partitions, replication_factor })
         }
-        other => {
-            let message = format!("the metadata group answered {other:?}");
-            Err(Error::new(ErrorCode::UnknownServerError, message))
-        }
+        other => Err(unexpected(&other)),
     }
 }

@@ -2,13 +2,13 @@
 
 use tidelog_proto::v1::{Error, MovePartitionsItem, MovePartitionsRequest, MovePartitionsResponse};
 use tidelog_state::metadata::{Command, Outcome, PartitionMove};
-use tidelog_types::{BrokerId, ErrorCode};
+use tidelog_types::BrokerId;
 use tracing::info;
 
 use super::admin::admin_deadline;
 use super::{Api, at_most};
 use crate::access::{Operation, Resource};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, unexpected};
 use crate::limits;
 
 impl Api {
@@ -31,8 +31,7 @@ impl Api {
             cluster.propose(&command, deadline).await?
         };
         let Outcome::PartitionsMove { changed } = outcome else {
-            let message = format!("the metadata group answered {outcome:?}");
-            return Err(Error::new(ErrorCode::UnknownServerError, message));
+            return Err(unexpected(&outcome));
         };
         if !request.validate_only {
             for item in &request.items {

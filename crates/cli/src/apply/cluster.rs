@@ -126,14 +126,11 @@ fn refusal(pair: &Pair, error: Error) -> Failure {
 
 impl From<TopicFacts> for Found {
     fn from(facts: TopicFacts) -> Self {
-        let replicas = facts.partitions.iter().map(|partition| {
-            let stays = |id: &&_| !partition.leaving_replicas.contains(id);
-            partition.replicas.iter().filter(stays).count()
-        });
+        let replication_factor = facts.replication_factor();
         let own = facts.configs.into_iter().filter(|config| config.source == ConfigSource::Topic);
         Self {
+            replication_factor,
             // Fits: a broker counts them in 32 bits.
-            replication_factor: replicas.max().unwrap_or_default() as u32,
             partitions: facts.partitions.len() as u32,
             configs: own.map(|config| (config.name, config.value)).collect(),
         }

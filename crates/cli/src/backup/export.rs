@@ -142,18 +142,14 @@ fn unread(failure: Failure) -> Failure {
 
 fn head(facts: &TopicFacts, cluster: &str) -> Head {
     let own = facts.configs.iter().filter(|config| config.source == ConfigSource::Topic);
-    let replicas = facts.partitions.iter().map(|partition| {
-        let stays = |id: &&_| !partition.leaving_replicas.contains(id);
-        partition.replicas.iter().filter(stays).count()
-    });
     Head {
         tidelog_backup: VERSION,
         topic: facts.name.to_string(),
         cluster: cluster.to_owned(),
         exported: Zone::Utc.show(now()),
-        // Both fit: a broker counts them in 32 bits.
+        // Fits: a broker counts them in 32 bits.
         partitions: facts.partitions.len() as u32,
-        replication_factor: replicas.max().unwrap_or_default() as u32,
+        replication_factor: facts.replication_factor(),
         configs: own.map(|config| (config.name.clone(), config.value.clone())).collect(),
     }
 }

@@ -105,12 +105,11 @@ impl PartitionView {
 
 impl From<TopicFacts> for TopicView {
     fn from(topic: TopicFacts) -> Self {
-        let replicas = topic.partitions.iter().map(|partition| partition.replicas.len());
         Self {
             name: topic.name.to_string(),
             id: topic.id.to_string(),
             created_ms: topic.created.0,
-            replication_factor: replicas.max().unwrap_or_default(),
+            replication_factor: topic.replication_factor(),
             partitions: topic.partitions.into_iter().map(PartitionView::from).collect(),
             configs: topic.configs.into_iter().map(ConfigView::from).collect(),
         }

@@ -11,7 +11,7 @@ pub(crate) struct TopicView {
     pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) created_ms: i64,
-    pub(crate) replication_factor: usize,
+    pub(crate) replication_factor: u32,
     pub(crate) partitions: Vec<PartitionView>,
     pub(crate) configs: Vec<ConfigView>,
 }

@@ -355,6 +355,14 @@ impl From<TopicFacts> for CreatedTopic {
 }
 
 impl TopicFacts {
+    /// How many replicas a partition has, or should; the most, where they differ.
+    #[must_use]
+    pub fn replication_factor(&self) -> u32 {
+        let replicas = self.partitions.iter().map(|partition| partition.replicas.len());
+        // Fits: a partition has 15 at most.
+        replicas.max().unwrap_or_default() as u32
+    }
+
     pub(super) fn read(address: &str, topic: v1::TopicDescription) -> Result<Self, Error> {
         Ok(Self {
             name: topic_name(address, &topic.name)?,

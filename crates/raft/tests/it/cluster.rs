@@ -81,20 +81,20 @@ impl Cluster {
 
     /// Starts `nodes` nodes with one partition over the first three of them.
     pub(crate) async fn with_spares(nodes: u32) -> Self {
-        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
-        let mut cluster = Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await;
-        cluster.founders.retain(|node| node.broker.0 <= 3);
-        cluster.start_all().await;
-        cluster
+        Self::spares(nodes, None).await
     }
 
     /// Starts four nodes with one partition over the first three of them, and so many bytes a second for
     /// those that learn.
     pub(crate) async fn with_a_spare_at(learn_rate_max: u64) -> Self {
+        Self::spares(4, Some(learn_rate_max)).await
+    }
+
+    async fn spares(nodes: u32, learn_rate_max: Option<u64>) -> Self {
         let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
-        let mut cluster = Self::reserved_in(4, config, dir, World::real, Timings::Usual).await;
+        let mut cluster = Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await;
         cluster.founders.retain(|node| node.broker.0 <= 3);
-        cluster.learn_rate_max = Some(learn_rate_max);
+        cluster.learn_rate_max = learn_rate_max;
         cluster.start_all().await;
         cluster
     }
