@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::command::{Ended, run, run_with};
-use crate::stage::{PATIENCE, Stage, TOPIC};
+use crate::stage::{PATIENCE, Stage, TOPIC, until};
 
 /// Records in one partition.
 const RECORDS: u64 = 100;
@@ -63,4 +63,27 @@ async fn trimmed_records_are_gone_for_good_and_no_others() {
     assert!(tidelog.values().is_empty());
     run_with(&produce, b"next\n").succeeded();
     assert_eq!(tidelog.values(), ["next"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_records_go_by_themselves() {
+    let quick = "[storage]\nclean_every = \"100ms\"\n";
+    let mut stage = Stage::with(3, |setup| setup.settings = quick.parse().unwrap()).await;
+    stage.start_all().await;
+    let tidelog = Tidelog { bootstrap: stage.cluster.bootstrap().join(",") };
+    let configs = ["-c", "segment.bytes=4096", "-c", "retention.ms=1500"];
+    tidelog.run(&[&["topic", "create", TOPIC, "-p", "1"], &configs[..]].concat()).succeeded();
+    let produce = ["produce", TOPIC, "-p", "0", "-b", &tidelog.bootstrap];
+    let mut round = 0;
+    // One leader from the first record on: nobody was elected since who could have seen a time.
+    until("the first records are gone", async || {
+        round += 1;
+        let lines: String = (0..50).map(|n| format!("round {round} {n:.<90}\n")).collect();
+        run_with(&produce, lines.as_bytes()).succeeded();
+        let values = tidelog.values();
+        assert!(values.iter().any(|value| value.starts_with(&format!("round {round} "))));
+        !values.iter().any(|value| value.starts_with("round 1 "))
+    })
+    .await;
+    assert!(round > 2, "they stay for their time");
 }

@@ -211,7 +211,7 @@ impl Sequencer {
     /// When the clock is more than [`CLOCK_STEP_MS_MAX`](super::CLOCK_STEP_MS_MAX) ahead of the
     /// last look; ask again at the next round of retention.
     pub fn admit_retention(&mut self, now: Timestamp) -> Result<(), ClockJump> {
-        self.guard.admit(now)
+        self.guard.admit(now, self.append_time)
     }
 
     /// Kafka's rules, against applied state and what is on its way.
