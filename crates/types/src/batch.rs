@@ -29,7 +29,8 @@
 //!
 //! Base offset and leader epoch lie before the CRC, so that [`stamp`] leaves the producer's checksum
 //! valid from one end to the other. A broker calls [`check`] at produce and [`verify_crc`] on what it
-//! gets from a leader or a disk; it never inflates or encodes a batch again.
+//! gets from a leader or a disk; it inflates or encodes no batch again, but for topics that are
+//! compacted ([`check_keys`], [`retain`]).
 //!
 //! ```
 //! use tidelog_types::batch::{self, Builder, Codec, Limits, NewRecord};
@@ -55,6 +56,7 @@
 mod builder;
 mod check;
 mod codec;
+mod compact;
 mod error;
 mod info;
 mod layout;
@@ -68,6 +70,7 @@ mod view;
 pub use builder::{Builder, NewRecord};
 pub use check::{Limits, check, check_keys, verify_crc};
 pub use codec::Codec;
+pub use compact::{Keyed, each_key, retain};
 pub use error::BatchError;
 pub use info::Info;
 pub use layout::{CRC_FROM, HEADER_BYTES, MAGIC, STAMP_BYTES};

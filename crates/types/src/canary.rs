@@ -50,11 +50,13 @@ pub enum Canary {
     LeavesUnreleased,
     /// A replica that was given up and is made anew votes before it holds what it held.
     ForgottenLogVotes,
+    /// Compaction takes a key's newest record out and keeps the older ones.
+    CompactionTakesNewest,
 }
 
 impl Canary {
     /// Every one.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeFsync,
         Self::FullDiskAcked,
         Self::VoteNotSaved,
@@ -75,6 +77,7 @@ impl Canary {
         Self::WipedNodeAccepted,
         Self::LeavesUnreleased,
         Self::ForgottenLogVotes,
+        Self::CompactionTakesNewest,
     ];
 
     /// The bug of this name, in whatever case.

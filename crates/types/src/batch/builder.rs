@@ -110,7 +110,7 @@ impl Builder {
             return Err(BatchError::Count { count: 0, last_offset_delta: -1 });
         }
         let Self { out: mut batch, count, base_timestamp, max_timestamp } = self;
-        let codec = if codec == Codec::None { codec } else { pack(&mut batch, codec)? };
+        let codec = codec::pack(&mut batch, codec)?;
         let length = (batch.len() - LENGTH_EXCLUDES) as i32;
         layout::put(&mut batch, layout::BATCH_LENGTH, length.to_be_bytes());
         layout::put(&mut batch, layout::LEADER_EPOCH, (-1_i32).to_be_bytes());
@@ -135,17 +135,6 @@ impl Default for Builder {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Compresses the records of `batch` when that makes them smaller; the codec that they are under.
-fn pack(batch: &mut BytesMut, codec: Codec) -> Result<Codec, BatchError> {
-    let packed = codec::compress(codec, &batch[HEADER_BYTES..])?;
-    if packed.len() >= batch.len() - HEADER_BYTES {
-        return Ok(Codec::None);
-    }
-    batch.truncate(HEADER_BYTES);
-    batch.extend_from_slice(&packed);
-    Ok(codec)
 }
 
 /// The bytes of a record behind its length.

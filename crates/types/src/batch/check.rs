@@ -2,7 +2,7 @@
 
 use super::layout;
 use super::record::Walk;
-use super::{BatchError, BatchView, Codec, Info, TimestampType, codec};
+use super::{BatchError, BatchView, Codec, Info, TimestampType};
 use crate::ProducerEpoch;
 
 /// A record's length, attributes, deltas, null key, null value and count of no headers.
@@ -57,24 +57,19 @@ pub fn verify_crc(bytes: &[u8]) -> Result<(), BatchError> {
 /// When a record has no key or is malformed, or the records do not inflate within
 /// `inflate_bytes_max`.
 pub fn check_keys(bytes: &[u8], inflate_bytes_max: usize) -> Result<(), BatchError> {
-    let batch = BatchView::new(bytes)?;
-    let inflated;
-    let block = match batch.codec() {
-        Codec::None => batch.records_bytes(),
-        codec => {
-            inflated = codec::inflate(codec, batch.records_bytes(), inflate_bytes_max)?;
-            &inflated
-        }
-    };
-    let mut walk = Walk::new(&batch);
-    let mut index = 0;
-    while let Some(record) = walk.step(block) {
-        if record?.key.is_none() {
-            return Err(BatchError::Record { index, reason: "has no key, its topic is compacted" });
+    let (mut index, mut without) = (0, None);
+    super::each_key(bytes, inflate_bytes_max, |record| {
+        if record.key.is_none() {
+            without.get_or_insert(index);
         }
         index += 1;
+    })?;
+    match without {
+        Some(index) => {
+            Err(BatchError::Record { index, reason: "has no key, its topic is compacted" })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_attributes(batch: &BatchView<'_>) -> Result<(), BatchError> {

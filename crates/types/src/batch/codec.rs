@@ -4,6 +4,9 @@ use std::fmt;
 #[cfg(any(feature = "lz4", feature = "zstd"))]
 use std::io::Read;
 
+use bytes::BytesMut;
+
+use super::layout::HEADER_BYTES;
 use super::{BatchError, layout};
 
 /// A codec, by Kafka's numbers.
@@ -113,8 +116,23 @@ impl fmt::Display for Codec {
     }
 }
 
+/// Compresses the records of `batch` when that makes them smaller; the codec that they are under.
+pub(super) fn pack(batch: &mut BytesMut, codec: Codec) -> Result<Codec, BatchError> {
+    let records = &batch[HEADER_BYTES..];
+    if codec == Codec::None || records.is_empty() {
+        return Ok(Codec::None);
+    }
+    let packed = compress(codec, records)?;
+    if packed.len() >= records.len() {
+        return Ok(Codec::None);
+    }
+    batch.truncate(HEADER_BYTES);
+    batch.extend_from_slice(&packed);
+    Ok(codec)
+}
+
 /// `block` under `codec`.
-pub(super) fn compress(codec: Codec, block: &[u8]) -> Result<Vec<u8>, BatchError> {
+fn compress(codec: Codec, block: &[u8]) -> Result<Vec<u8>, BatchError> {
     match codec {
         #[cfg(feature = "lz4")]
         Codec::Lz4 => lz4::compress(block).map_err(failed(codec)),

@@ -190,6 +190,11 @@ impl Walk {
         Some(span.map_err(|reason| BatchError::Record { index, reason }))
     }
 
+    /// Where the next record begins in the block.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
     /// The most records that may still come.
     pub(super) fn left(&self) -> usize {
         if self.ended { 0 } else { (self.records - self.index) as usize + 1 }
