@@ -17,6 +17,7 @@ mod audit;
 mod backups;
 mod bad_input;
 mod command;
+mod compaction;
 mod consumers;
 mod context;
 mod cuts;

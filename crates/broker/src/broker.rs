@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelog_log::disk::{DataLock, LockError};
-use tidelog_raft::{Metadata, Node, NodeConfig, RaftServer, Scrubbing, with_sources};
+use tidelog_raft::{Compacting, Metadata, Node, NodeConfig, RaftServer, Scrubbing, with_sources};
 use tidelog_types::{GroupId, NodeId};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -465,6 +465,10 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
         scrubbing: Scrubbing {
             every: config.storage.scrub_every.0,
             rate_max: config.storage.scrub_rate_max.0,
+        },
+        compacting: Compacting {
+            rate_max: config.storage.compact_rate_max.0,
+            keys_bytes_max: config.storage.compact_keys.bytes(),
         },
         learn_rate_max: config.replicas.move_rate_max.0,
         free_min: config.storage.free_min.0,

@@ -1,7 +1,7 @@
 //! The replicas that this broker hosts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tidelog_raft::{
@@ -22,6 +22,16 @@ pub(crate) struct Replica {
     /// Bytes of batches in flight that this partition may hold.
     pub(crate) share: Arc<Budget>,
     batch_bytes_max: AtomicUsize,
+    needs_keys: AtomicBool,
+}
+
+/// What batches a topic takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Takes {
+    /// The largest.
+    pub(crate) batch_bytes_max: usize,
+    /// Whether every record must have a key, for the topic is compacted.
+    pub(crate) needs_keys: bool,
 }
 
 /// Whether a replica takes part in its group.
@@ -41,9 +51,11 @@ impl Replica {
         topic: TopicName,
         state: ReplicaState,
         share: Arc<Budget>,
-        batch_bytes_max: usize,
+        takes: Takes,
     ) -> Self {
-        Self { group, topic, state, share, batch_bytes_max: AtomicUsize::new(batch_bytes_max) }
+        let batch_bytes_max = AtomicUsize::new(takes.batch_bytes_max);
+        let needs_keys = AtomicBool::new(takes.needs_keys);
+        Self { group, topic, state, share, batch_bytes_max, needs_keys }
     }
 
     /// The partition, if this is one, unless the replica stepped out.
@@ -127,13 +139,17 @@ impl Replica {
         self.leadership().is_some_and(|leadership| leadership.role == Role::Leader)
     }
 
-    /// The largest batch that the topic takes.
-    pub(crate) fn batch_bytes_max(&self) -> usize {
-        self.batch_bytes_max.load(Ordering::Relaxed)
+    /// What batches the topic takes.
+    pub(crate) fn takes(&self) -> Takes {
+        Takes {
+            batch_bytes_max: self.batch_bytes_max.load(Ordering::Relaxed),
+            needs_keys: self.needs_keys.load(Ordering::Relaxed),
+        }
     }
 
-    pub(crate) fn set_batch_bytes_max(&self, bytes: usize) {
-        self.batch_bytes_max.store(bytes, Ordering::Relaxed);
+    pub(crate) fn set_takes(&self, takes: Takes) {
+        self.batch_bytes_max.store(takes.batch_bytes_max, Ordering::Relaxed);
+        self.needs_keys.store(takes.needs_keys, Ordering::Relaxed);
     }
 }
 

@@ -129,6 +129,9 @@ fn metrics(core: &Core) -> String {
         let (scrubbed, found) = (stats.scrubbed_bytes, stats.damage_found);
         page.counter("scrubbed_bytes", "Bytes read again to find damage.", scrubbed);
         page.counter("damage_found", "Damaged places found on disk.", found);
+        let (freed, removed) = (stats.compacted_bytes, stats.compacted_records);
+        page.counter("compacted_bytes", "Bytes by which compaction made logs smaller.", freed);
+        page.counter("compacted_records", "Records that compaction has taken out.", removed);
         let repaired = stats.damage_repaired;
         page.counter("damage_repaired", "Damaged places made whole again.", repaired);
         let low = cluster.node.space() > DiskSpace::Enough;

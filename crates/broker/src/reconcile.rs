@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::budget::Budget;
 use crate::cluster::{CATCH_UP_TIMEOUT, Cluster};
 use crate::config::Config;
-use crate::hosted::{Replica, ReplicaState};
+use crate::hosted::{Replica, ReplicaState, Takes};
 use crate::repair;
 
 /// Replicas opened or deleted at a time.
@@ -66,7 +66,7 @@ struct Wanted {
     topic: TopicName,
     voters: Vec<NodeId>,
     config: PartitionConfig,
-    batch_bytes_max: usize,
+    takes: Takes,
     founding: Founding,
 }
 
@@ -118,8 +118,13 @@ fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
                 segment_bytes: config.segment_bytes,
                 retention: config.retention,
                 retention_bytes: config.retention_bytes,
+                segment_age: config.segment_age,
+                compaction: config.compaction,
             },
-            batch_bytes_max: config.batch_bytes_max as usize,
+            takes: Takes {
+                batch_bytes_max: config.batch_bytes_max as usize,
+                needs_keys: config.compaction.is_some(),
+            },
             founding: founding(partition, cluster.me),
         });
     }
@@ -135,9 +140,9 @@ fn founding(partition: &Partition, me: NodeId) -> Founding {
 }
 
 async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
-    let Wanted { group, topic, voters, config, batch_bytes_max, founding } = wanted;
+    let Wanted { group, topic, voters, config, takes, founding } = wanted;
     if let Some(replica) = cluster.hosted.find(group) {
-        replica.set_batch_bytes_max(batch_bytes_max);
+        replica.set_takes(takes);
         if let Some(partition) = replica.partition() {
             partition.set_config(config);
         }
@@ -170,7 +175,7 @@ async fn open(cluster: &Arc<Cluster>, wanted: Wanted, share: usize) -> bool {
         }
     };
     let share = Budget::new(share);
-    cluster.hosted.put(Arc::new(Replica::new(group, topic, state, share, batch_bytes_max)));
+    cluster.hosted.put(Arc::new(Replica::new(group, topic, state, share, takes)));
     true
 }
 

@@ -62,6 +62,10 @@ pub struct DumpedEntry {
     pub synced_end: LogIndex,
     /// The heads of its batches.
     pub batches: SmallVec<[Info; 1]>,
+    /// The bytes of its body; fewer than the header's if it was compacted.
+    pub body_bytes: u32,
+    /// Whether it was compacted.
+    pub is_compacted: bool,
 }
 
 impl fmt::Display for DumpedEntry {
@@ -84,7 +88,11 @@ impl fmt::Display for DumpedEntry {
         if self.header.void {
             f.write_str(" void")?;
         }
-        write!(f, " body {} bytes", self.header.body_bytes)
+        write!(f, " body {} bytes", self.body_bytes)?;
+        if self.is_compacted {
+            write!(f, " compacted from {} bytes", self.header.body_bytes)?;
+        }
+        Ok(())
     }
 }
 
@@ -192,6 +200,8 @@ impl Segment {
             header,
             synced_end: entry.envelope.synced_end,
             batches: entry.batches,
+            body_bytes: entry.envelope.table.body_bytes(),
+            is_compacted: entry.envelope.table.original.is_some(),
         })
     }
 }

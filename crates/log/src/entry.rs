@@ -5,11 +5,13 @@ use smallvec::SmallVec;
 use tidelog_types::batch::Info;
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
+use crate::envelope::Part;
 use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::segment::SegmentSlice;
 
-/// What an entry is. The numbers are on disk; 4 and up are reserved (transactions, queue).
+/// What an entry is. The numbers are on disk, where 4 stands for records that were compacted; 5 and
+/// up are reserved (transactions, queue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -24,6 +26,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The largest number that an entry has on disk.
+    pub(crate) const ON_DISK_MAX: u32 = 4;
+
     /// The kind with this number; `None` when this version knows no such kind.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -53,6 +58,9 @@ pub struct NewEntry {
     /// Follower: the leader's chain value. A mismatch is refused as corruption, and with it set
     /// the CRC of every batch is checked.
     pub expect_chain: Option<u32>,
+    /// Records that another replica has compacted: the parts as they were appended, as many as `body`
+    /// has.
+    pub original: Option<SmallVec<[Part; 1]>>,
 }
 
 /// An entry without its body. All of it is a function of the log prefix: equal on all replicas.
@@ -76,7 +84,7 @@ pub struct Header {
     pub void: bool,
     /// Covers the entry before, this header, and the CRCs of the body's parts.
     pub chain: u32,
-    /// The bytes of the body.
+    /// The bytes of the body as it was appended; a compacted entry holds fewer.
     pub body_bytes: u32,
 }
 
@@ -123,6 +131,8 @@ pub struct Entry {
     pub batches: SmallVec<[Info; 1]>,
     /// The body.
     pub body: Body,
+    /// If the entry was compacted: its parts as they were appended.
+    pub original: Option<SmallVec<[Part; 1]>>,
 }
 
 /// The body of an entry: in memory, or still on disk.

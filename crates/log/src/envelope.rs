@@ -22,6 +22,7 @@
 //! 72  chain         4
 //! 76  body bytes    4
 //! 80  per part: bytes 4, crc32c 4 (of a batch: its own, from its head; else of the whole part)
+//!     compacted: the same table again, as it was when the entry was appended
 //!     the parts, then zeros up to a multiple of 8
 //! ```
 //!
@@ -29,6 +30,12 @@
 //! CRC-32C of the previous chain value and of every field that is neither local nor itself, so it
 //! covers the entry before, this entry and, through the part table, every byte of the body that
 //! does not follow from those (a batch's base offset, epoch and length do).
+//!
+//! An entry that was *compacted* lacks records that it was appended with. On disk its kind is 4, so
+//! that a version that knows of none refuses the file instead of taking it for damaged. Its chain value
+//! stays: that of the entry as it was appended, of kind 2 and with the second table for its parts. So
+//! the chain goes on to tell that this entry stands in this place; that the body is what compaction
+//! left of it, the CRCs of the first table and of the envelope tell.
 
 use std::fmt;
 
@@ -54,11 +61,55 @@ pub(crate) fn tag(generation: u64) -> [u8; 4] {
 
 const FLAG_VOID: u8 = 1;
 
+/// The kind that a compacted entry of records has on disk and on the wire.
+const COMPACTED: u8 = 4;
+
 /// A part of a body: its length and the CRC that vouches for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) bytes: u32,
-    pub(crate) crc: u32,
+pub struct Part {
+    /// Its bytes.
+    pub bytes: u32,
+    /// The CRC-32C of a batch, as its head states it, or of the whole part.
+    pub crc: u32,
+}
+
+/// The parts of a body.
+pub(crate) type Parts = SmallVec<[Part; 1]>;
+
+/// The parts of an entry: as they are, and as they were appended if compaction changed them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) parts: Parts,
+    /// As many as `parts`.
+    pub(crate) original: Option<Parts>,
+}
+
+impl Table {
+    /// What the chain value covers.
+    pub(crate) fn appended(&self) -> &[Part] {
+        self.original.as_ref().unwrap_or(&self.parts)
+    }
+
+    /// The bytes of the body as it is.
+    pub(crate) fn body_bytes(&self) -> u32 {
+        sum(&self.parts)
+    }
+
+    /// The bytes of the envelope.
+    pub(crate) fn envelope_bytes(&self) -> usize {
+        let tables = if self.original.is_some() { 2 } else { 1 };
+        ENVELOPE_BYTES_MIN + self.parts.len() * tables * PART_BYTES
+    }
+
+    /// The bytes of the entry in a segment, padding included.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        (self.envelope_bytes() as u64 + u64::from(self.body_bytes())).next_multiple_of(ALIGN)
+    }
+}
+
+/// Whoever made the parts saw to it that they stay below 4 GiB.
+fn sum(parts: &[Part]) -> u32 {
+    parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
 }
 
 /// An envelope that was read and whose CRC holds.
@@ -66,7 +117,7 @@ pub(crate) struct Part {
 pub(crate) struct Envelope {
     pub(crate) header: Header,
     pub(crate) synced_end: LogIndex,
-    pub(crate) parts: SmallVec<[Part; 1]>,
+    pub(crate) table: Table,
 }
 
 /// How long an entry is, read from an envelope whose CRC was not checked yet.
@@ -80,10 +131,11 @@ impl Extent {
     /// Looks at the first bytes of what may be an entry.
     pub(crate) fn peek(fixed: &[u8], generation: u64) -> Option<Self> {
         let fixed = fixed.get(..ENVELOPE_BYTES_MIN)?;
-        let parts = u16::from_be_bytes([fixed[10], fixed[11]]);
+        let parts = usize::from(u16::from_be_bytes([fixed[10], fixed[11]]));
+        let tables = if fixed[8] == COMPACTED { 2 } else { 1 };
         let body = u32::from_be_bytes([fixed[76], fixed[77], fixed[78], fixed[79]]);
         (fixed[..4] == tag(generation)).then(|| Self {
-            envelope_bytes: ENVELOPE_BYTES_MIN + usize::from(parts) * PART_BYTES,
+            envelope_bytes: ENVELOPE_BYTES_MIN + parts * tables * PART_BYTES,
             body_bytes: body as usize,
         })
     }
@@ -97,15 +149,6 @@ impl Extent {
     pub(crate) const fn padded(self) -> u64 {
         (self.bytes() as u64).next_multiple_of(ALIGN)
     }
-}
-
-/// The bytes that an entry takes in a segment, padding included.
-pub(crate) const fn entry_bytes(header: &Header, parts: usize) -> u64 {
-    let extent = Extent {
-        envelope_bytes: ENVELOPE_BYTES_MIN + parts * PART_BYTES,
-        body_bytes: header.body_bytes as usize,
-    };
-    extent.padded()
 }
 
 /// Where the encoded envelope goes: a small one for the chain, the arena of a flush.
@@ -126,11 +169,19 @@ impl Sink for SmallVec<[u8; 96]> {
 }
 
 /// Writes an envelope with its local fields zero, to be [`seal`]ed.
-pub(crate) fn encode(header: &Header, parts: &[Part], out: &mut impl Sink) {
+pub(crate) fn encode(header: &Header, table: &Table, out: &mut impl Sink) {
+    let kind = if table.original.is_some() { COMPACTED } else { header.kind as u8 };
+    put(header, kind, table.body_bytes(), &table.parts, out);
+    for part in table.original.iter().flatten() {
+        put_part(part, out);
+    }
+}
+
+fn put(header: &Header, kind: u8, body_bytes: u32, parts: &[Part], out: &mut impl Sink) {
     let count =
         u16::try_from(parts.len()).expect("bodies were checked to have at most 65535 parts");
     out.put(&[0; 8]);
-    out.put(&[header.kind as u8, if header.void { FLAG_VOID } else { 0 }]);
+    out.put(&[kind, if header.void { FLAG_VOID } else { 0 }]);
     out.put(&count.to_be_bytes());
     out.put(&header.offsets_taken.to_be_bytes());
     out.put(&[0; 8]);
@@ -141,18 +192,23 @@ pub(crate) fn encode(header: &Header, parts: &[Part], out: &mut impl Sink) {
     out.put(&header.ordinal_next.to_be_bytes());
     out.put(&header.base_offset.0.to_be_bytes());
     out.put(&header.chain.to_be_bytes());
-    out.put(&header.body_bytes.to_be_bytes());
-    for part in parts {
-        out.put(&part.bytes.to_be_bytes());
-        out.put(&part.crc.to_be_bytes());
-    }
+    out.put(&body_bytes.to_be_bytes());
+    parts.iter().for_each(|part| put_part(part, out));
 }
 
-/// The chain value of the entry with this envelope.
-pub(crate) fn chain(previous: u32, envelope: &[u8]) -> u32 {
+fn put_part(part: &Part, out: &mut impl Sink) {
+    out.put(&part.bytes.to_be_bytes());
+    out.put(&part.crc.to_be_bytes());
+}
+
+/// The chain value of the entry with this header and these parts.
+pub(crate) fn chain(previous: u32, header: &Header, table: &Table) -> u32 {
+    let mut appended = SmallVec::<[u8; 96]>::new();
+    let parts = table.appended();
+    put(header, header.kind as u8, header.body_bytes, parts, &mut appended);
     let mut crc = crc32c::crc32c(&previous.to_be_bytes());
-    for covered in [8..16, 24..72, 76..envelope.len()] {
-        crc = crc32c::crc32c_append(crc, &envelope[covered]);
+    for covered in [8..16, 24..72, 76..appended.len()] {
+        crc = crc32c::crc32c_append(crc, &appended[covered]);
     }
     crc
 }
@@ -219,19 +275,16 @@ impl Envelope {
         let base_offset = Offset(reader.u64());
         let chain = reader.u32();
         let body_bytes = reader.u32();
-        let mut parts = SmallVec::<[Part; 1]>::with_capacity(usize::from(part_count));
-        let mut total = 0_u64;
-        for _ in 0..part_count {
-            let part = Part { bytes: reader.u32(), crc: reader.u32() };
-            total += u64::from(part.bytes);
-            parts.push(part);
-        }
+        let (parts, total) = read_parts(&mut reader, part_count);
         if total != u64::from(body_bytes) {
             return Err(Flaw::Bad("parts do not add up"));
         }
+        let is_compacted = kind_number == COMPACTED;
+        let original = is_compacted.then(|| read_parts(&mut reader, part_count));
+        let appended_bytes = original.as_ref().map_or(total, |(_, total)| *total);
 
         let mut heads: SmallVec<[&[u8]; 1]> = SmallVec::new();
-        if kind_number == Kind::Records as u8 {
+        if kind_number == Kind::Records as u8 || is_compacted {
             let mut start = 0;
             for part in &parts {
                 let head = body.get(start..start + CRC_FROM).ok_or(Flaw::Bad("head cut short"))?;
@@ -242,9 +295,10 @@ impl Envelope {
         if local_crc(envelope, heads.into_iter(), generation) != crc {
             return Err(Flaw::Bad("CRC mismatch"));
         }
-        let Some(kind) = Kind::from_number(kind_number) else {
-            return Err(Flaw::NewerKind(kind_number));
-        };
+        let kind = if is_compacted { Some(Kind::Records) } else { Kind::from_number(kind_number) };
+        let kind = kind.ok_or(Flaw::NewerKind(kind_number))?;
+        let body_bytes = u32::try_from(appended_bytes);
+        let body_bytes = body_bytes.map_err(|_| Flaw::Bad("parts beyond all there can be"))?;
         if !is_in_range(position.index, base_offset, offsets_taken) {
             return Err(Flaw::Bad("index or offset beyond all there can be"));
         }
@@ -260,17 +314,18 @@ impl Envelope {
             chain,
             body_bytes,
         };
-        Ok(Self { header, synced_end, parts })
+        let original = original.map(|(original, _)| original);
+        Ok(Self { header, synced_end, table: Table { parts, original } })
     }
 
     /// Cuts the body into its parts and checks each against its CRC.
     pub(crate) fn check_body(&self, body: &Bytes) -> Result<SmallVec<[Bytes; 1]>, Flaw> {
-        if body.len() != self.header.body_bytes as usize {
+        if body.len() != self.table.body_bytes() as usize {
             return Err(Flaw::Bad("body cut short"));
         }
         let mut start = 0;
-        let mut out = SmallVec::with_capacity(self.parts.len());
-        for part in &self.parts {
+        let mut out = SmallVec::with_capacity(self.table.parts.len());
+        for part in &self.table.parts {
             let bytes = body.slice(start..start + part.bytes as usize);
             start += part.bytes as usize;
             let intact = match self.header.kind {
@@ -287,6 +342,18 @@ impl Envelope {
         }
         Ok(out)
     }
+}
+
+/// A table of parts, and their bytes together.
+fn read_parts(reader: &mut Reader<'_>, count: u16) -> (Parts, u64) {
+    let mut parts = Parts::with_capacity(usize::from(count));
+    let mut total = 0_u64;
+    for _ in 0..count {
+        let part = Part { bytes: reader.u32(), crc: reader.u32() };
+        total += u64::from(part.bytes);
+        parts.push(part);
+    }
+    (parts, total)
 }
 
 /// Whether what comes behind an entry still has an index and an offset.

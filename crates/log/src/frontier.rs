@@ -7,7 +7,7 @@ use tidelog_types::canary;
 use tidelog_types::{LogIndex, LogPosition, Offset, Term, Timestamp};
 
 use crate::entry::{Header, Kind, NewEntry};
-use crate::envelope::{self, Part};
+use crate::envelope::{self, Part, Table};
 use crate::error::Error;
 use crate::wire::Reader;
 
@@ -79,11 +79,9 @@ impl Frontier {
             offsets_taken: if in_turn { body.records } else { 0 },
             void,
             chain: 0,
-            body_bytes: body.bytes,
+            body_bytes: body.appended_bytes,
         };
-        let mut unsealed = SmallVec::new();
-        envelope::encode(&header, &body.parts, &mut unsealed);
-        header.chain = envelope::chain(self.chain, &unsealed);
+        header.chain = envelope::chain(self.chain, &header, &body.table);
         if let Some(expected) = entry.expect_chain.filter(|chain| *chain != header.chain) {
             return Err(Error::ChainMismatch {
                 index: position.index,
@@ -134,10 +132,11 @@ impl Frontier {
 /// What an entry's body says about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inspected {
-    pub(crate) parts: SmallVec<[Part; 1]>,
+    pub(crate) table: Table,
     pub(crate) batches: SmallVec<[Info; 1]>,
     pub(crate) records: u32,
-    pub(crate) bytes: u32,
+    /// The bytes of the body as it was appended.
+    pub(crate) appended_bytes: u32,
 }
 
 impl Inspected {
@@ -146,7 +145,24 @@ impl Inspected {
     pub(crate) fn of(entry: &NewEntry) -> Result<Self, Error> {
         let verify = entry.expect_chain.is_some();
         Self::body(entry.kind, &entry.body, verify)
+            .and_then(|body| body.compacted_from(entry.kind, entry.original.as_ref()))
             .map_err(|reason| Error::BadBody { index: entry.position.index, reason })
+    }
+
+    /// The same of an entry that had these parts when it was appended.
+    fn compacted_from(
+        mut self,
+        kind: Kind,
+        original: Option<&SmallVec<[Part; 1]>>,
+    ) -> Result<Self, String> {
+        let Some(original) = original else { return Ok(self) };
+        if kind != Kind::Records || original.len() != self.table.parts.len() {
+            return Err(format!("{kind:?} compacted from {} parts", original.len()));
+        }
+        let bytes = original.iter().try_fold(0_u32, |sum, part| sum.checked_add(part.bytes));
+        self.appended_bytes = bytes.ok_or("body over 4 GiB")?;
+        self.table.original = Some(original.clone());
+        Ok(self)
     }
 
     /// Looks at a body; with `verify`, checks the CRC of each batch.
@@ -174,8 +190,9 @@ impl Inspected {
             } else {
                 crc32c::crc32c(part)
             };
-            inspected.parts.push(Part { bytes, crc });
-            inspected.bytes = inspected.bytes.checked_add(bytes).ok_or("body over 4 GiB")?;
+            inspected.table.parts.push(Part { bytes, crc });
+            let sum = inspected.appended_bytes.checked_add(bytes);
+            inspected.appended_bytes = sum.ok_or("body over 4 GiB")?;
         }
         Ok(inspected)
     }

@@ -38,11 +38,13 @@ mod wire;
 
 pub use cache::CacheBudget;
 pub use entry::{Body, Entry, Header, Kind, NewEntry};
+pub use envelope::Part;
 pub use error::{Error, ErrorKind, OpenError};
 pub use frontier::Frontier;
 pub use log::{
-    Config, Damage, DamagedFile, Done, Env, Generations, Listener, Log, Mending, Opened, Read,
-    Salvaged, Scrub, Scrubbed, SegmentInfo,
+    CompactLimits, CompactReport, CompactStep, Compacted, Compaction, Config, Damage, DamagedFile,
+    Done, Env, Generations, Listener, Log, Mending, Opened, Read, Salvaged, Scrub, Scrubbed,
+    SegmentInfo,
 };
 pub use segment::SegmentSlice;
 pub use start::{MalformedStart, StartPoint};

@@ -63,6 +63,8 @@ pub(crate) struct Records {
     pub(crate) batches: SmallVec<[Info; 1]>,
     /// The bytes, or where they lie: apply never needs them.
     pub(crate) body: log::Body,
+    /// If some were taken out by compaction: the parts as they were appended.
+    pub(crate) original: Option<SmallVec<[log::Part; 1]>>,
 }
 
 impl fmt::Display for Proposal {

@@ -10,7 +10,7 @@ use tidelog_types::NodeId;
 use crate::clock::Clock;
 use crate::executor::Executor;
 use crate::link::connector::Connector;
-use crate::node::Scrubbing;
+use crate::node::{Compacting, Scrubbing};
 
 /// What a node takes from outside, so that a simulation can put its own in.
 #[derive(Clone)]
@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub clean_every: Duration,
     /// How the logs are read again to find damage.
     pub scrubbing: Scrubbing,
+    /// How logs are compacted.
+    pub compacting: Compacting,
     /// Bytes a second that replicas which join a group are sent by this node, all together; 0: as fast
     /// as it goes. Smaller than what is produced: they never catch up.
     pub learn_rate_max: u64,
@@ -89,6 +91,7 @@ impl NodeConfig {
             probe_missed: Duration::from_millis(1000),
             clean_every: Duration::from_secs(10),
             scrubbing: Scrubbing::default(),
+            compacting: Compacting::default(),
             learn_rate_max: 100 * 1024 * 1024,
             free_min: 0,
         }

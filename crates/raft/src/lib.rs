@@ -52,7 +52,8 @@ pub use link::server::{Introduce, RaftServer};
 pub use members::{MemberError, MemberStep, Target};
 pub use metadata::Metadata;
 pub use node::{
-    Error, Founding, Node, Refilled, RepairError, ScrubReport, Scrubbing, Stats, SteppedOut,
+    COMPACT_INFLATE_BYTES_MAX, Compacting, Error, Founding, Node, Refilled, RepairError,
+    ScrubReport, Scrubbing, Stats, SteppedOut,
 };
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;

@@ -1,5 +1,6 @@
 //! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
 
+mod compact;
 mod founding;
 mod repair;
 mod scrub;
@@ -43,6 +44,7 @@ use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
 
+pub use compact::{COMPACT_INFLATE_BYTES_MAX, Compacting};
 pub use founding::Founding;
 pub use repair::{Refilled, RepairError};
 pub(crate) use scrub::Suspect;
@@ -106,6 +108,10 @@ pub struct Stats {
     pub damage_found: u64,
     /// Damaged places, and whole replicas, that were made whole again.
     pub damage_repaired: u64,
+    /// Bytes by which compaction has made logs smaller.
+    pub compacted_bytes: u64,
+    /// Records that compaction has taken out.
+    pub compacted_records: u64,
 }
 
 /// A broker's Raft node. Clones share it.
@@ -124,6 +130,7 @@ struct Shared {
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
     scrubber: scrub::Scrubber,
+    compacted: compact::Counters,
     /// Groups that are being filled up: two at work in one directory would ruin it.
     refilling: Mutex<BTreeSet<GroupId>>,
     /// Held while a group is opened or deleted: one log must never be open twice.
@@ -175,6 +182,7 @@ impl Node {
         let (scrubber, suspects) = scrub::Scrubber::new();
         let shared = Arc::new(Shared {
             scrubber,
+            compacted: compact::Counters::default(),
             refilling: Mutex::default(),
             run: (env.entropy)(),
             cache: Arc::new(CacheBudget::new(config.tail_cache_bytes as u64)),
@@ -193,6 +201,7 @@ impl Node {
             tasks.spawn(upkeep::follow_deaths(Arc::clone(&shared), died));
             tasks.spawn(upkeep::follow_returns(Arc::clone(&shared)));
             tasks.spawn(upkeep::clean(Arc::clone(&shared)));
+            tasks.spawn(compact::compact(Arc::clone(&shared)));
             tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
             tasks.spawn(scrub::scrub(Arc::clone(&shared), suspects));
             tasks.spawn(space::follow(shared.watched_disk(), shared.space.clone()));
@@ -261,6 +270,8 @@ impl Node {
             scrubbed_bytes: of(&scrubbed.bytes),
             damage_found: of(&scrubbed.found),
             damage_repaired: of(&scrubbed.repaired),
+            compacted_bytes: of(&self.shared.compacted.bytes),
+            compacted_records: of(&self.shared.compacted.records),
             fdatasync_calls: flushed.syncs(),
             synced_bytes: flushed.synced_bytes(),
             groups: self.shared.groups().len(),

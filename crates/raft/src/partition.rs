@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_log as log;
+use tidelog_state::partition::{Command, CompactionPolicy};
 use tidelog_types::batch::Info;
 use tidelog_types::canary;
 use tidelog_types::{GroupId, NodeId, Offset, Term, Timestamp};
@@ -34,6 +35,10 @@ pub struct PartitionConfig {
     pub retention: Option<Duration>,
     /// Size beyond which the oldest closed segments may go; `None` keeps all.
     pub retention_bytes: Option<u64>,
+    /// Age at which a segment is closed, though it is not full.
+    pub segment_age: Duration,
+    /// How the log is compacted, if it is.
+    pub compaction: Option<CompactionPolicy>,
 }
 
 impl Default for PartitionConfig {
@@ -42,6 +47,8 @@ impl Default for PartitionConfig {
             segment_bytes: 64 * 1024 * 1024,
             retention: Some(Duration::from_secs(7 * 24 * 60 * 60)),
             retention_bytes: None,
+            segment_age: Duration::from_secs(7 * 24 * 60 * 60),
+            compaction: None,
         }
     }
 }
@@ -260,8 +267,16 @@ impl Partition {
     /// # Errors
     /// See [`ProposeError`].
     pub async fn trim(&self, to: Offset) -> Result<(), ProposeError> {
+        self.command(Command::Trim { to }).await
+    }
+
+    /// Has all replicas do something. Leader only.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub(crate) async fn command(&self, command: Command) -> Result<(), ProposeError> {
         let (reply, outcome) = oneshot::channel();
-        let request = Request::Trim { to, reply };
+        let request = Request::Command { command, reply };
         self.requests.send(request).await.map_err(|_| ProposeError::NotLeader { hint: None })?;
         outcome.await.unwrap_or(Err(ProposeError::Unknown))
     }
@@ -304,17 +319,25 @@ impl Partition {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// On the leader: trims what retention no longer keeps.
-    pub(crate) async fn retain(&self) {
+    /// What the topic's configuration says.
+    pub(crate) fn config(&self) -> PartitionConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time by which to clean; on the leader only, while its clock is to be believed.
+    pub(crate) async fn time_to_clean(&self) -> Option<Timestamp> {
         if self.replica.leadership.borrow().role != Role::Leader {
-            return;
+            return None;
         }
         let (reply, admitted) = oneshot::channel();
-        if self.requests.send(Request::Retain { reply }).await.is_err() {
-            return;
-        }
-        let Ok(Some(now)) = admitted.await else { return };
-        let config = *self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        self.requests.send(Request::Retain { reply }).await.ok()?;
+        admitted.await.ok().flatten()
+    }
+
+    /// On the leader: trims what retention no longer keeps.
+    pub(crate) async fn retain(&self) {
+        let Some(now) = self.time_to_clean().await else { return };
+        let config = self.config();
         let log = Arc::clone(&self.replica.log);
         let due = move || log.retention(now, config.retention, config.retention_bytes);
         if let Ok(Some(to)) = executor::run(&*self.executor, due).await

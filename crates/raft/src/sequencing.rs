@@ -96,10 +96,10 @@ pub(crate) enum Request {
         /// Where the outcome goes.
         reply: Reply,
     },
-    /// Raise the log start.
-    Trim {
-        /// To here, or to the high watermark if that is lower.
-        to: Offset,
+    /// Have all replicas do something.
+    Command {
+        /// What.
+        command: Command,
         /// Where the outcome goes.
         reply: oneshot::Sender<Result<(), ProposeError>>,
     },
@@ -249,7 +249,7 @@ impl Sequencing {
         match request {
             // Askers may have given up, in all three.
             Request::Append { reply, .. } => drop(reply.send(Err(refusal))),
-            Request::Trim { reply, .. } => drop(reply.send(Err(refusal))),
+            Request::Command { reply, .. } => drop(reply.send(Err(refusal))),
             Request::Retain { reply } => drop(reply.send(None)),
         }
     }
@@ -263,9 +263,9 @@ impl Sequencing {
             } else {
                 match request {
                     Request::Append { batch, info, reply } => self.offer(batch, info, reply),
-                    Request::Trim { to, reply } => {
+                    Request::Command { command, reply } => {
                         self.seal().await;
-                        self.trim(to, reply).await;
+                        self.command(command, reply).await;
                     }
                     Request::Retain { reply } => {
                         let now = self.clock.now();
@@ -320,6 +320,7 @@ impl Sequencing {
             ordinal: sealed.ordinal,
             batches: open.batches,
             body: log::Body::Memory(open.body),
+            original: None,
         });
         let term = sequencer.term();
         let outcome = propose(self.replica.clone(), proposal, term).await;
@@ -327,12 +328,16 @@ impl Sequencing {
         self.in_flight.push(Box::pin(async move { (ordinal, settlement(outcome.await)) }));
     }
 
-    async fn trim(&mut self, to: Offset, reply: oneshot::Sender<Result<(), ProposeError>>) {
+    async fn command(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Result<(), ProposeError>>,
+    ) {
         let now = self.clock.now();
         let Some(sequencer) = &mut self.sequencer else { return };
         let append_time = sequencer.stamp(now);
         let term = sequencer.term();
-        let body = Command::Trim { to }.encode().into();
+        let body = command.encode().into();
         let outcome =
             propose(self.replica.clone(), Proposal::Command { append_time, body }, term).await;
         tokio::spawn(async move {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tidelog_broker::Broker;
-use tidelog_broker::config::{ByteSize, Config, HostPort, InitialBroker};
+use tidelog_broker::config::{ByteSize, Config, HostPort, InitialBroker, Span};
 use tidelog_log::sim::CrashPlan;
 use tidelog_types::BrokerId;
 use turmoil::Sim;
@@ -170,6 +170,7 @@ fn config(id: u32, brokers: u32) -> Config {
     config.groups.coordinators = COORDINATORS;
     // Some brokers stop in time when their disk fills up, and some run into its end.
     config.storage.free_min = ByteSize(if id.is_multiple_of(2) { 256 << 10 } else { 0 });
+    config.storage.clean_every = Span::ms(1_000);
     let listener = &mut config.listener;
     for (listener, port) in
         [(&mut listener.client, 7071), (&mut listener.internal, 7171), (&mut listener.http, 8071)]

@@ -78,6 +78,8 @@ pub(crate) struct History {
     pub(crate) committed: BTreeMap<PartitionId, Offset>,
     /// The whole topic as it was read in the end.
     pub(crate) end: Option<BTreeMap<Place, String>>,
+    /// Records that were sent to the compacted topic, and those that were left in the end.
+    pub(crate) viewed: Option<(u64, u64)>,
     /// What went wrong already.
     pub(crate) violations: Vec<Violation>,
 }

@@ -49,6 +49,8 @@ mod surroundings;
 #[cfg(tokio_unstable)]
 mod trace;
 #[cfg(tokio_unstable)]
+mod viewing;
+#[cfg(tokio_unstable)]
 mod votes;
 #[cfg(tokio_unstable)]
 mod workload;

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) linger: Duration,
     /// Whether there are consumer groups.
     pub(crate) groups: bool,
+    /// Whether there is a compacted topic.
+    pub(crate) views: bool,
     /// Pause of a producer between two rounds, at most.
     pub(crate) pause_ms_max: u64,
     /// The longest that a message is on its way.
@@ -81,6 +83,7 @@ impl Plan {
             batch_bytes: dice.pick(&[400, 4_000, 256 * 1024]),
             linger: dice.pick(&[Duration::ZERO, Duration::from_millis(5)]),
             groups: dice.percent(30),
+            views: dice.percent(30),
             pause_ms_max: dice.pick(&[20, 40, 100]),
             latency_ms_max: dice.pick(&[2, 5, 20]),
             flush_ms_max: dice.pick(&[1, 5, 20]),

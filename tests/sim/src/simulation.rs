@@ -142,6 +142,11 @@ fn add_clients(stage: &Stage, sim: &mut Sim<'_>) -> Vec<String> {
             names.extend([register, worker]);
         }
     }
+    if stage.plan.views {
+        sim.client("view-writer", stage.clone().write_views());
+        sim.client("view-reader", stage.clone().read_views());
+        names.extend(["view-writer", "view-reader"].map(str::to_owned));
+    }
     names
 }
 

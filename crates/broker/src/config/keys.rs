@@ -143,6 +143,10 @@ keys! {
     "Within this time every byte is read again to find what has rotted. Too short: disk reads. Too long: rot in one copy may meet rot in another."
     "storage.scrub_rate_max": ByteSize = storage.scrub_rate_max in "0B" to "10GiB";
     "Bytes per second that are read for it at most; 0 turns it off, and rot is found by whoever reads it."
+    "storage.compact_rate_max": ByteSize = storage.compact_rate_max in "0B" to "10GiB";
+    "Bytes per second that are read to compact logs at most; 0 turns it off. Too small: compacted topics hold much that is superseded. Too large: producers and consumers wait."
+    "storage.compact_keys": ByteSize = storage.compact_keys in "1MiB" to "16GiB";
+    "Keys held in memory while a log is compacted, in bytes with what goes around them. Too small: a log with more keys than fit is read more than once. Too large: memory."
     "replicas.move_rate_max": ByteSize = replicas.move_rate_max in "0B" to "10GiB";
     "Bytes per second that this broker sends to replicas that join, at most; 0: as fast as it goes. Too small: moves take long, below what is produced for ever. Too large: producers and consumers wait."
     "replicas.rebuild_after": Span = replicas.rebuild_after in "0ms" to "365d";

@@ -124,6 +124,10 @@ pub struct StorageConfig {
     pub scrub_every: Span,
     /// Bytes per second that are read for it at most.
     pub scrub_rate_max: ByteSize,
+    /// Bytes per second that are read to compact logs at most; zero: they are not.
+    pub compact_rate_max: ByteSize,
+    /// Bytes of keys held in memory for it.
+    pub compact_keys: ByteSize,
 }
 
 /// Where replicas are.
@@ -194,6 +198,8 @@ impl Default for Config {
                 clean_every: Span::ms(10_000),
                 scrub_every: Span::ms(7 * 24 * 60 * 60 * 1_000),
                 scrub_rate_max: ByteSize::mib(10),
+                compact_rate_max: ByteSize::mib(50),
+                compact_keys: ByteSize::mib(64),
             },
             replicas: ReplicasConfig {
                 move_rate_max: ByteSize::mib(100),

@@ -5,6 +5,7 @@ use super::{
     SUBSCRIBE_PIECE_BYTES_LEAST, SUBSCRIPTION_PIECES_MAX, SUBSCRIPTIONS_MAX,
 };
 use crate::config::Config;
+use tidelog_raft::COMPACT_INFLATE_BYTES_MAX;
 
 /// What a broker takes before it does anything, in bytes.
 pub(super) const MEMORY_BASE: u64 = 64 << 20;
@@ -25,6 +26,10 @@ pub(super) const CALL_BYTES: u64 = 32 << 10;
 /// What a fetch stream may hold even when `limits.fetch_bytes` are used up, in bytes: a response of
 /// one small batch.
 pub(super) const FETCH_STREAM_BYTES: u64 = 128 << 10;
+
+/// What compacting a log takes beside its keys, in bytes: a batch as it was inflated, what is left of
+/// it, and an entry of the log.
+pub(super) const COMPACT_BYTES: u64 = 3 * COMPACT_INFLATE_BYTES_MAX as u64;
 
 /// What all subscriptions hold at most, in bytes, most of it by the last of their pieces each.
 pub(super) const SUBSCRIPTIONS_BYTES: u64 = (SUBSCRIBE_BYTES_MAX
@@ -47,6 +52,8 @@ pub fn memory_bytes_max(config: &Config) -> u64 {
         + u64::from(limits.fetch_streams) * FETCH_STREAM_BYTES
         + (INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64
         + FETCH_COPIES * SUBSCRIPTIONS_BYTES
+        + config.storage.compact_keys.0
+        + COMPACT_BYTES
 }
 
 /// What a replica takes, in bytes.

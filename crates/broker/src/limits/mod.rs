@@ -108,6 +108,11 @@ pub const FETCH_RECORDS_MAX: usize = 10_000;
 /// What one batch may inflate to for `FetchRecords`, in bytes.
 pub const INFLATE_BYTES_MAX: usize = 64 << 20;
 
+/// What a compressed batch may inflate to whose topic is compacted: each record must have a key, and to
+/// look for it takes a worker's time, a few milliseconds for so much. Batches of clients come to a
+/// fraction of it.
+pub const KEYS_INFLATE_BYTES_MAX: usize = 4 << 20;
+
 /// Calls of `FetchRecords` that inflate batches at the same time; others wait.
 pub const INFLATING_MAX: usize = 1;
 

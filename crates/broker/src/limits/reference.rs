@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::memory::{
-    CALL_BYTES, FETCH_COPIES, FETCH_STREAM_BYTES, IN_FLIGHT_COPIES, INFLATE_COPIES, MEMORY_BASE,
-    SUBSCRIPTIONS_BYTES,
+    CALL_BYTES, COMPACT_BYTES, FETCH_COPIES, FETCH_STREAM_BYTES, IN_FLIGHT_COPIES, INFLATE_COPIES,
+    MEMORY_BASE, SUBSCRIPTIONS_BYTES,
 };
 use super::*;
+use tidelog_raft::COMPACT_INFLATE_BYTES_MAX;
+
 use crate::config::{ByteSize, Config, Span};
 
 struct Row {
@@ -157,6 +159,16 @@ fn rows() -> Vec<Row> {
         ),
         row("records of `FetchRecords`", FETCH_RECORDS_MAX.to_string(), "`INVALID_REQUEST`"),
         row(
+            "a compressed batch of a compacted topic, inflated",
+            size(KEYS_INFLATE_BYTES_MAX),
+            "`MESSAGE_TOO_LARGE`",
+        ),
+        row(
+            "a batch inflated to be compacted",
+            size(COMPACT_INFLATE_BYTES_MAX),
+            "it stays as it is",
+        ),
+        row(
             "a batch inflated for `FetchRecords`",
             size(INFLATE_BYTES_MAX),
             "`MESSAGE_TOO_LARGE`; `Fetch` still sends it",
@@ -285,7 +297,8 @@ With its limits a broker's memory is bounded: {} for itself, `storage.tail_cache
 {IN_FLIGHT_COPIES} x `limits.in_flight_bytes`, {FETCH_COPIES} x `limits.fetch_bytes`,
 `limits.receive_bytes`, the window of {} for each of `limits.connections`, {} for each of
 `limits.calls`, {} for each of `limits.fetch_streams`, {} for what is inflated,
-{} for what subscriptions hold, and {} for each replica. With the defaults and without replicas that is {}, most of it for connections that all
+{} for what subscriptions hold, `storage.compact_keys` and {} for compaction, and {} for each
+replica. With the defaults and without replicas that is {}, most of it for connections that all
 fill their windows at once; `tidelog_memory_bytes_max` among the metrics is the sum for the
 configuration that holds. Topics that allow larger batches than the default add them for each fetch
 stream. What brokers have on their way to one another is not part of the sum: the internal listener is
@@ -297,6 +310,7 @@ for them alone.
         size(FETCH_STREAM_BYTES),
         size((INFLATING_MAX * INFLATE_COPIES * INFLATE_BYTES_MAX) as u64),
         size(FETCH_COPIES * SUBSCRIPTIONS_BYTES),
+        size(COMPACT_BYTES),
         size(MEMORY_PER_REPLICA),
         size(memory_bytes_max(&Config::default())),
     )

@@ -22,7 +22,7 @@ use super::{Api, time};
 use crate::access::{Operation, Resource};
 use crate::budget::Permit;
 use crate::cluster::Cluster;
-use crate::hosted::Replica;
+use crate::hosted::{Replica, Takes};
 use crate::limits;
 
 /// Requests taken in before answers are looked at again.
@@ -195,9 +195,12 @@ pub(super) fn enqueue(
     let Some(partition) = replica.partition() else {
         return Err(cluster.not_leader(group, api.listener));
     };
-    let limits = batch::Limits { batch_bytes_max: replica.batch_bytes_max() };
-    let info = batch::check(&batch, &limits)
-        .map_err(|err| Error::new(err.error_code(), err.to_string()))?;
+    let Takes { batch_bytes_max, needs_keys } = replica.takes();
+    let refused = |err: batch::BatchError| Error::new(err.error_code(), err.to_string());
+    let info = batch::check(&batch, &batch::Limits { batch_bytes_max }).map_err(refused)?;
+    if needs_keys {
+        batch::check_keys(&batch, limits::KEYS_INFLATE_BYTES_MAX).map_err(refused)?;
+    }
     let core = &api.core;
     let permit = Permit::take(&core.in_flight, &replica.share, batch.len()).ok_or_else(|| {
         core.counters.produce_throttled.add(1);

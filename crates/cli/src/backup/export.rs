@@ -90,6 +90,7 @@ struct Export<'a> {
 impl Export<'_> {
     async fn run(&self, interrupt: &mut Interrupt) -> Result<Exported, Failure> {
         let facts = self.client.admin().describe_topic(self.topic).await?;
+        refuse_compacted(&facts)?;
         let name = |at: &tidelog_client::admin::PartitionFacts| TopicPartition {
             topic: self.topic.clone(),
             partition: at.partition,
@@ -126,6 +127,20 @@ impl Export<'_> {
         drop(out);
         draft.publish(&end)?;
         Ok(Exported::new(self, end, bytes))
+    }
+}
+
+/// A backup holds records whose offsets follow each other; compaction leaves holes between them.
+fn refuse_compacted(facts: &TopicFacts) -> Result<(), Failure> {
+    let mut configs = facts.configs.iter();
+    let policy = configs.find(|config| config.name == "cleanup.policy");
+    match policy.filter(|config| config.value.contains("compact")) {
+        Some(policy) => Err(Failure::new(format!(
+            "cleanup.policy is {}, and a backup cannot hold the holes that compaction leaves",
+            policy.value
+        ))
+        .next_step("save its records with `tidelog consume TOPIC --until end --json`")),
+        None => Ok(()),
     }
 }
 

@@ -19,8 +19,9 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     /// Takes the records out of `batch` that stand at `next` or behind it; gives where to go on.
     ///
-    /// The batch must hold the record at `next`: not one is missing, and none comes again. Only the
-    /// records before `next` in the same batch are passed over, since batches come whole.
+    /// The batch must hold the offset `next`: not one is missing, and none comes again. Only the records
+    /// before `next` in the same batch are passed over, since batches come whole. One that was compacted
+    /// says so by holding fewer records than it has offsets, even none.
     pub(super) fn take(
         &self,
         batch: Bytes,
@@ -43,13 +44,14 @@ impl Checker<'_> {
         if batch.view().is_control() {
             return Ok(info.next_offset());
         }
+        let is_compacted = batch.view().records_held() < info.count;
         let mut expected = info.base_offset;
         for record in batch.records(self.inflate_bytes_max).map_err(corrupt)? {
             let record = record.map_err(corrupt)?;
-            if record.offset != expected {
+            if record.offset != expected && !is_compacted {
                 return Err(self.gap(expected, record.offset));
             }
-            expected = expected.next();
+            expected = record.offset.next();
             if record.offset < next || self.until.is_some_and(|until| record.offset >= until) {
                 continue;
             }
@@ -63,10 +65,10 @@ impl Checker<'_> {
                 headers: record.headers,
             });
         }
-        if expected != info.next_offset() {
+        if expected != info.next_offset() && !is_compacted {
             return Err(self.gap(expected, info.next_offset()));
         }
-        Ok(expected)
+        Ok(info.next_offset())
     }
 
     pub(super) fn gap(&self, expected: Offset, found: Offset) -> ReadError {
@@ -110,6 +112,18 @@ mod tests {
     #[test]
     fn records_from_the_stop_on_are_passed_over() {
         assert_eq!(take(batch(10, 4), 10, Some(12)).unwrap(), (14, vec![10, 11]));
+    }
+
+    #[test]
+    fn what_compaction_took_out_of_a_batch_is_no_gap() {
+        let left = |keep: &[u64]| {
+            let keeps = |record: batch::Keyed<'_>| keep.contains(&record.offset.0);
+            batch::retain(&batch(10, 4), 0, keeps).unwrap().unwrap()
+        };
+        assert_eq!(take(left(&[11, 12]), 10, None).unwrap(), (14, vec![11, 12]));
+        assert_eq!(take(left(&[10, 13]), 12, None).unwrap(), (14, vec![13]));
+        assert_eq!(take(left(&[]), 10, None).unwrap(), (14, vec![]));
+        assert!(matches!(take(left(&[]), 14, None), Err(ReadError::Gap { .. })));
     }
 
     #[test]

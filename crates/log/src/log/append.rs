@@ -7,7 +7,6 @@ use super::Log;
 use super::env::Done;
 use super::state::{Held, State};
 use crate::entry::{Header, NewEntry};
-use crate::envelope;
 use crate::error::Error;
 use crate::frontier::{Frontier, Inspected, Placed};
 use crate::segment::Head;
@@ -74,10 +73,13 @@ impl Log {
 
     fn inspect(&self, entry: &NewEntry) -> Result<Inspected, Error> {
         let body = Inspected::of(entry)?;
-        if body.bytes > self.config.entry_bytes_max {
+        if body.appended_bytes > self.config.entry_bytes_max {
             return Err(Error::BadBody {
                 index: entry.position.index,
-                reason: format!("{} bytes, at most {}", body.bytes, self.config.entry_bytes_max),
+                reason: format!(
+                    "{} bytes, at most {}",
+                    body.appended_bytes, self.config.entry_bytes_max
+                ),
             });
         }
         Ok(body)
@@ -111,16 +113,18 @@ impl State {
         segment_bytes: u64,
     ) -> u64 {
         let Placed { header, batches } = placed;
-        let bytes = envelope::entry_bytes(&header, body.parts.len());
-        let begins = self.fill > Head::BYTES as u64 && self.fill + bytes > segment_bytes;
+        let bytes = body.table.entry_bytes();
+        let is_full = self.rolls || self.fill + bytes > segment_bytes;
+        let begins = self.fill > Head::BYTES as u64 && is_full;
         if begins {
+            self.rolls = false;
             self.planned.push_back(self.frontier);
             self.fill = Head::BYTES as u64;
         }
         let position = self.fill;
         self.fill += bytes;
         self.frontier = header.frontier();
-        let held = Held { header, batches, parts: body.parts, body: entry.body, position, begins };
+        let held = Held { header, batches, table: body.table, body: entry.body, position, begins };
         let cost = held.cost();
         self.tail.push_back(held);
         cost

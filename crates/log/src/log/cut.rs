@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidelog_types::LogIndex;
 
+use super::compacted::Compacted;
 use super::create::{build, switch};
 use super::{Log, lock};
 use crate::disk;
@@ -175,6 +176,9 @@ impl Log {
             state.frontier = start.frontier;
             state.synced = start.frontier;
             state.fill = Head::BYTES as u64;
+            state.compacted = Compacted::default();
+            state.rolls = false;
+            state.uncompactions += 1;
             freed
         };
         self.config.cache.give_back(freed);

@@ -170,7 +170,7 @@ impl Encoded {
     fn push(&mut self, held: &Held, generation: u64, synced_end: LogIndex) {
         let header = &held.header;
         let from = self.arena.len();
-        envelope::encode(header, &held.parts, &mut self.arena);
+        envelope::encode(header, &held.table, &mut self.arena);
         let heads: SmallVec<[[u8; CRC_FROM]; 1]> = held
             .batches
             .iter()
@@ -195,17 +195,11 @@ impl Encoded {
             self.pieces.push(Piece::Body(rest));
             ours = self.arena.len();
         }
-        let bytes = envelope::entry_bytes(header, held.parts.len());
-        let unpadded = envelope::ENVELOPE_BYTES_MIN
-            + held.parts.len() * envelope::PART_BYTES
-            + header.body_bytes as usize;
+        let bytes = held.table.entry_bytes();
+        let unpadded = held.table.envelope_bytes() + held.table.body_bytes() as usize;
         self.arena.resize(self.arena.len() + bytes as usize - unpadded, 0);
         self.pieces.push(Piece::Ours(ours..self.arena.len()));
         self.bytes += bytes;
-    }
-
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub(super) fn write(&self, file: &dyn crate::disk::File, start: u64) -> io::Result<()> {

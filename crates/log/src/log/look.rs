@@ -128,7 +128,7 @@ impl Log {
             .range(at..)
             .take_while(|held| held.header.position.index < range.end)
             .enumerate()
-            .take_while(|(n, held)| room.take(held.header.body_bytes as usize) || *n == 0);
+            .take_while(|(n, held)| room.take(held.table.body_bytes() as usize) || *n == 0);
         Some(wanted.map(|(_, held)| held.entry()).collect())
     }
 
@@ -202,12 +202,13 @@ impl Log {
             if header.position.index < range.start {
                 return true;
             }
-            if !room.take(header.body_bytes as usize) && !entries.is_empty() {
+            if !room.take(entry.envelope.table.body_bytes() as usize) && !entries.is_empty() {
                 return false;
             }
             // On disk the heads are stamped, and the envelope's CRC covers the stamps.
             let body = body(segment, &entry);
-            entries.push(Entry { header, batches: entry.batches, body });
+            let original = entry.envelope.table.original;
+            entries.push(Entry { header, batches: entry.batches, body, original });
             true
         })?;
         if entries.is_empty() {

@@ -1,6 +1,8 @@
 //! One group's log.
 
 mod append;
+mod compact;
+mod compacted;
 mod create;
 mod cut;
 mod describe;
@@ -10,6 +12,8 @@ mod look;
 mod mend;
 mod read;
 mod recover;
+mod rewrite;
+mod roll;
 mod salvage;
 mod scrub;
 mod starts;
@@ -24,6 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tidelog_types::{GroupId, LogIndex};
 
+pub use compact::{CompactLimits, CompactReport, CompactStep, Compaction};
+pub use compacted::Compacted;
 pub use env::{Config, Done, Env, Generations, Listener, Opened, Read, SegmentInfo};
 pub use mend::Mending;
 pub use salvage::Salvaged;

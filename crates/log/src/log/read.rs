@@ -150,7 +150,9 @@ impl Log {
                     return false;
                 }
                 if info.max_timestamp >= timestamp {
-                    found = Some(record_at(info, bytes, timestamp));
+                    found = record_at(info, bytes, timestamp);
+                }
+                if found.is_some() {
                     return false;
                 }
             }
@@ -161,17 +163,17 @@ impl Log {
 }
 
 /// The first record of a batch at or after a time; the batch itself where that cannot be told
-/// without inflating it.
-fn record_at(info: &Info, bytes: &Bytes, timestamp: Timestamp) -> (Offset, Timestamp) {
+/// without inflating it. `None` when compaction has taken all of those out.
+fn record_at(info: &Info, bytes: &Bytes, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     let whole = (info.base_offset, info.max_timestamp);
     if info.codec != batch::Codec::None {
-        return whole;
+        return Some(whole);
     }
-    let Ok(records) = batch::records(bytes, 0) else { return whole };
+    let Ok(records) = batch::records(bytes, 0) else { return Some(whole) };
     records
         .filter_map(Result::ok)
         .find(|record| record.timestamp >= timestamp)
-        .map_or(whole, |record| (record.offset, record.timestamp))
+        .map(|record| (record.offset, record.timestamp))
 }
 
 impl State {

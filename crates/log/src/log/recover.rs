@@ -22,13 +22,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidelog_types::{GroupId, LogIndex, canary};
 
+use super::compacted::Compacted;
 use super::create::finish_switch;
 use super::env::{Config, Env, Opened};
-use super::mend::MENDED;
+use super::rewrite::REWRITTEN;
 use super::salvage::UNFINISHED;
 use super::state::State;
 use super::{Log, directory, file_name};
 use crate::disk::{self, Open};
+use crate::entry::Kind;
 use crate::envelope::Flaw;
 use crate::error::OpenError;
 use crate::frontier::Frontier;
@@ -114,7 +116,10 @@ impl Recovery<'_> {
             return Err(self.corrupt(last, last.end(), Some(synced.next_index()), reason));
         }
         self.env.disk.sync_dir(&self.dir).map_err(self.io("sync directory", &self.dir))?;
-        Ok(State::new(segments, synced))
+        let mut state = State::new(segments, synced);
+        let compacted = Compacted::load(&*self.env.disk, &self.dir);
+        state.compacted = compacted.map_err(self.io("read", &self.dir))?;
+        Ok(state)
     }
 
     fn names(&self) -> Result<Names, OpenError> {
@@ -128,7 +133,7 @@ impl Recovery<'_> {
                 "log" => names.logs.insert(index),
                 "start" => names.starts.insert(index),
                 "idx" => names.indexes.insert(index),
-                "tmp" | MENDED => {
+                "tmp" | REWRITTEN => {
                     disk.remove_file(&path).map_err(self.io("remove", &path))?;
                     continue;
                 }
@@ -315,7 +320,7 @@ impl Recovery<'_> {
                 Err(ScanError::Io(err)) => return Err(self.io("read", &segment.path)(err)),
                 Err(ScanError::Flaw(_, Flaw::NewerKind(kind))) => {
                     let path = segment.path.clone();
-                    let (format, supported) = (u32::from(kind), 3);
+                    let (format, supported) = (u32::from(kind), Kind::ON_DISK_MAX);
                     return Err(OpenError::NewerFormat { path, format, supported });
                 }
                 Err(ScanError::Flaw(_, flaw)) => flaw.to_string(),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tidelog_types::{GroupId, LogIndex};
 
+use super::compacted::Compacted;
 use super::env::{Config, Env};
 use super::mend::{ROTTEN, keep_aside};
 use super::state::State;
@@ -144,6 +145,8 @@ impl Log {
 
 fn mark_unfinished(env: &Env, dir: &Path) -> io::Result<()> {
     let path = dir.join(UNFINISHED);
+    // What comes from the leader may be compacted less.
+    Compacted::forget(&*env.disk, dir)?;
     if !disk::exists(&*env.disk, &path)? {
         env.disk.open(&path, Open::Create)?.sync_all()?;
     }

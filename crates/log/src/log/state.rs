@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use tidelog_types::batch::Info;
 use tidelog_types::{LogIndex, Timestamp};
 
+use super::compacted::Compacted;
 use super::env::{Done, Listener};
 use crate::entry::{Body, Entry, Header};
-use crate::envelope::Part;
+use crate::envelope::Table;
 use crate::frontier::Frontier;
 use crate::segment::{Head, Segment};
 use crate::start::StartPoint;
@@ -24,7 +25,7 @@ const HELD_BYTES: u64 = 256;
 pub(super) struct Held {
     pub(super) header: Header,
     pub(super) batches: SmallVec<[Info; 1]>,
-    pub(super) parts: SmallVec<[Part; 1]>,
+    pub(super) table: Table,
     pub(super) body: SmallVec<[Bytes; 1]>,
     /// Its place in its segment.
     pub(super) position: u64,
@@ -34,7 +35,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn cost(&self) -> u64 {
-        HELD_BYTES + u64::from(self.header.body_bytes)
+        HELD_BYTES + u64::from(self.table.body_bytes())
     }
 
     /// The newest record timestamp in it.
@@ -50,6 +51,7 @@ impl Held {
             header: self.header,
             batches: self.batches.clone(),
             body: Body::Memory(self.body.clone()),
+            original: self.table.original.clone(),
         }
     }
 }
@@ -75,6 +77,12 @@ pub(super) struct State {
     pub(super) starts: BTreeMap<LogIndex, StartPoint>,
     pub(super) poison: Option<Arc<io::Error>>,
     pub(super) listeners: Vec<Listener>,
+    /// How far the closed segments are compacted.
+    pub(super) compacted: Compacted,
+    /// How often that was made less.
+    pub(super) uncompactions: u64,
+    /// The next entry begins a segment, however short the last one is.
+    pub(super) rolls: bool,
 }
 
 impl State {
@@ -92,6 +100,9 @@ impl State {
             starts: BTreeMap::new(),
             poison: None,
             listeners: Vec::new(),
+            compacted: Compacted::default(),
+            uncompactions: 0,
+            rolls: false,
         }
     }
 

@@ -276,11 +276,6 @@ impl Segment {
         Ok(Head::decode(&head[..read]) == Ok(self.head))
     }
 
-    /// Another file has taken the place of this one, with the same entries at the same positions.
-    pub(crate) fn was_replaced(&self) {
-        *lock(&self.file) = None;
-    }
-
     /// The next entry of a scan of this segment.
     pub(crate) fn next(&self, scanner: &mut Scanner) -> Result<Option<Scanned>, Error> {
         match scanner.next() {
@@ -365,7 +360,8 @@ impl Segment {
         self.cuts() == cuts
     }
 
-    fn cuts(&self) -> usize {
+    /// How often it was cut.
+    pub(crate) fn cuts(&self) -> usize {
         lock(&self.cuts).len()
     }
 

@@ -33,11 +33,9 @@ impl Scanned {
     /// Whether this is the entry that comes next: its place, and its chain over the one before.
     pub(crate) fn follows(&self, frontier: &Frontier) -> bool {
         let header = &self.envelope.header;
-        let mut unsealed = SmallVec::<[u8; 96]>::new();
-        envelope::encode(header, &self.envelope.parts, &mut unsealed);
         header.position.index == frontier.next_index()
             && header.base_offset == frontier.next_offset
-            && header.chain == envelope::chain(frontier.chain, &unsealed)
+            && header.chain == envelope::chain(frontier.chain, header, &self.envelope.table)
     }
 
     /// The newest record timestamp in it.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Scanned, Segment};
 use crate::entry::Header;
-use crate::envelope::{self, ENVELOPE_BYTES_MIN, Envelope};
+use crate::envelope::Envelope;
 use crate::error::Error;
 
 /// The body of an entry that lies in a segment.
@@ -26,9 +26,8 @@ impl SegmentSlice {
             segment: Arc::clone(segment),
             cuts: entry.cuts,
             position: entry.position,
-            bytes: ENVELOPE_BYTES_MIN
-                + entry.envelope.parts.len() * envelope::PART_BYTES
-                + entry.envelope.header.body_bytes as usize,
+            bytes: entry.envelope.table.envelope_bytes()
+                + entry.envelope.table.body_bytes() as usize,
             header: entry.envelope.header,
         }
     }
@@ -57,7 +56,7 @@ impl SegmentSlice {
         if envelope.header != self.header {
             return Err(corrupt("another entry".to_owned()));
         }
-        let body = bytes.slice(bytes.len() - self.header.body_bytes as usize..);
+        let body = bytes.slice(envelope.table.envelope_bytes()..);
         envelope.check_body(&body).map_err(|flaw| corrupt(flaw.to_string()))
     }
 }

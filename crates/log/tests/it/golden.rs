@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidelog_log::disk::{Disk, Open, OsDisk};
 use tidelog_log::sim::SimDisk;
-use tidelog_log::{Kind, Vote, dump};
-use tidelog_types::{LogIndex, Term};
+use tidelog_log::{Compacted, Kind, Vote, dump};
+use tidelog_types::{LogIndex, Offset, Term};
 
 use crate::support::*;
 
@@ -69,6 +69,28 @@ fn files_are_what_they_always_were() {
     compare("next_segment.log", &bytes_of(&disk, &path(first, "log")));
     compare("next_segment.start", &bytes_of(&disk, &path(first, "start")));
     compare("votes.log", &bytes_of(&disk, &data().join("votes.log")));
+}
+
+#[test]
+fn compacted_files_are_what_they_always_were() {
+    let disk = sample();
+    let log = Node::start(&disk).open().log;
+    let to = log.segments()[1].base_offset;
+    compact(&log, Compacted { to, tombstones_to: Offset(1) });
+    let segment = bytes_of(&disk, &path(0, "log"));
+    compare("compacted_segment.log", &segment);
+    compare("compacted", &bytes_of(&disk, &dir().join("compacted")));
+
+    let disk = SimDisk::new();
+    disk.create_dir(Path::new("/of-old")).unwrap();
+    let copy = Path::new("/of-old").join("00000000000000000000.log");
+    let file = disk.open(&copy, Open::Create).unwrap();
+    file.write_at(&[std::io::IoSlice::new(&segment)], 0).unwrap();
+    let entries: Vec<_> = dump::segment(&disk, &copy).unwrap().collect();
+    let entries: Vec<_> = entries.into_iter().map(|entry| entry.unwrap().unwrap()).collect();
+    assert!(entries.iter().any(|entry| entry.is_compacted), "some lack records");
+    let shown: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    assert!(shown.iter().any(|line| line.contains("compacted from")), "{shown:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "tests print how much they tried")]
 
 mod append;
+mod compaction;
 mod concurrent;
 mod crash_states;
 mod cut;

@@ -42,7 +42,7 @@ fn scrub(log: &Arc<Log>) -> Vec<Damage> {
 }
 
 /// Entries as a replica sends them to another.
-fn sent(from: &Log, range: std::ops::Range<LogIndex>) -> Vec<NewEntry> {
+pub(crate) fn sent(from: &Log, range: std::ops::Range<LogIndex>) -> Vec<NewEntry> {
     let mut out = Vec::new();
     let mut next = range.start;
     while next < range.end {
@@ -55,6 +55,7 @@ fn sent(from: &Log, range: std::ops::Range<LogIndex>) -> Vec<NewEntry> {
                 ordinal: entry.header.ordinal,
                 body: entry.body.load().unwrap(),
                 expect_chain: Some(entry.header.chain),
+                original: entry.original.clone(),
             });
         }
     }

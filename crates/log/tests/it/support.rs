@@ -11,8 +11,8 @@ use tidelog_log::disk::Disk;
 use tidelog_log::flusher::{Flusher, InlineFlusher, StepFlusher};
 use tidelog_log::sim::SimDisk;
 use tidelog_log::{
-    CacheBudget, Config, Done, Entry, Env, Frontier, Kind, Log, NewEntry, OpenError, Opened,
-    StartPoint, VotesLog,
+    CacheBudget, CompactLimits, CompactReport, CompactStep, Compacted, Compaction, Config, Done,
+    Entry, Env, Frontier, Kind, Log, NewEntry, OpenError, Opened, StartPoint, VotesLog,
 };
 use tidelog_types::batch::{Builder, Codec, NewRecord};
 use tidelog_types::{
@@ -189,6 +189,7 @@ fn entry(term: u64, index: u64, kind: Kind, ordinal: u64, body: SmallVec<[Bytes;
         ordinal,
         body,
         expect_chain: None,
+        original: None,
     }
 }
 
@@ -253,6 +254,17 @@ pub(crate) fn read_all(log: &Log) -> Vec<Bytes> {
         assert_eq!(read.next, from);
     }
     out
+}
+
+/// Compacts a log to `goal`, in small steps.
+pub(crate) fn compact(log: &Arc<Log>, goal: Compacted) -> CompactReport {
+    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+    let mut pass = Compaction::new(Arc::clone(log), goal, limits);
+    loop {
+        if let CompactStep::Over(report) = pass.step(700).expect("compaction goes on") {
+            return report;
+        }
+    }
 }
 
 pub(crate) fn start_at(log: &Log, index: LogIndex) -> StartPoint {

@@ -62,7 +62,7 @@ pub struct RaftLogId {
     pub index: u64,
 }
 /// RaftEntry is one log entry.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RaftEntry {
     /// Term of the leader that created the entry.
     #[prost(uint64, tag = "1")]
@@ -70,7 +70,7 @@ pub struct RaftEntry {
     /// Index of the entry.
     #[prost(uint64, tag = "2")]
     pub index: u64,
-    /// 0 blank, 1 membership, 2 records, 3 command.
+    /// 0 blank, 1 membership, 2 records, 3 command, 4 records of which compaction has taken some out.
     #[prost(uint32, tag = "3")]
     pub kind: u32,
     /// Milliseconds since the Unix epoch, stamped by the leader.
@@ -85,6 +85,19 @@ pub struct RaftEntry {
     /// Record batches, whole ones; for other kinds one opaque part, or none.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub parts: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Of kind 4: the parts as they were appended, one for each of `parts`. The chain value covers these.
+    #[prost(message, repeated, tag = "8")]
+    pub original: ::prost::alloc::vec::Vec<RaftPart>,
+}
+/// RaftPart stands for a part of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RaftPart {
+    /// Its bytes.
+    #[prost(uint32, tag = "1")]
+    pub bytes: u32,
+    /// The CRC-32C of the record batch, as its header states it.
+    #[prost(fixed32, tag = "2")]
+    pub crc: u32,
 }
 /// ExchangeRequest is a run of messages from the caller.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -363,6 +376,9 @@ pub struct ReadLogHeader {
     /// The index after the last entry that follows.
     #[prost(uint64, tag = "3")]
     pub end: u64,
+    /// Below this offset the log holds no record that another below it supersedes.
+    #[prost(uint64, tag = "4")]
+    pub compacted_to: u64,
 }
 /// Generated client implementations.
 pub mod raft_service_client {

@@ -10,7 +10,7 @@ use tidelog_log as log;
 use tidelog_log::{Kind, Log, NewEntry, StartPoint};
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_client::RaftServiceClient;
-use tidelog_types::{GroupId, LogIndex, LogPosition, Term, Timestamp};
+use tidelog_types::{GroupId, LogIndex, LogPosition, Offset, Term, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 
@@ -73,6 +73,7 @@ async fn send(
         vote: vote.as_ref().map(wire::vote_out),
         start_bytes: bytes.len() as u64,
         end: end.0,
+        compacted_to: log.compacted().to.0,
     };
     let header = v1::ReadLogResponse { header: Some(header), ..v1::ReadLogResponse::default() };
     let gone = |_| Status::cancelled("the caller is gone");
@@ -122,18 +123,27 @@ fn entry_out(entry: log::Entry) -> Result<v1::RaftEntry, log::Error> {
     Ok(v1::RaftEntry {
         term: header.position.term.0,
         index: header.position.index.0,
-        kind: u32::from(header.kind as u8),
+        kind: match entry.original {
+            Some(_) => wire::COMPACTED,
+            None => u32::from(header.kind as u8),
+        },
         append_time: header.append_time.0,
         ordinal: header.ordinal,
         chain: Some(header.chain),
         parts: entry.body.load()?.into_vec(),
+        original: entry.original.iter().flatten().map(wire::part_out).collect(),
     })
 }
 
 /// An entry as it came: nothing in it is believed before the log has compared its chain value.
 fn entry_in(entry: v1::RaftEntry) -> Result<NewEntry, Status> {
     let malformed = || Status::data_loss("malformed entry");
-    let kind = u8::try_from(entry.kind).ok().and_then(Kind::from_number).ok_or_else(malformed)?;
+    let original = wire::original_in(&entry);
+    let kind = match original {
+        Some(_) => Some(Kind::Records),
+        None => u8::try_from(entry.kind).ok().and_then(Kind::from_number),
+    };
+    let kind = kind.ok_or_else(malformed)?;
     Ok(NewEntry {
         position: LogPosition { term: Term(entry.term), index: LogIndex(entry.index) },
         kind,
@@ -141,6 +151,7 @@ fn entry_in(entry: v1::RaftEntry) -> Result<NewEntry, Status> {
         ordinal: entry.ordinal,
         body: entry.parts.into_iter().collect::<SmallVec<[Bytes; 1]>>(),
         expect_chain: Some(entry.chain.ok_or_else(malformed)?),
+        original,
     })
 }
 
@@ -152,6 +163,8 @@ pub(crate) struct LogReading {
     pub(crate) start: Option<StartPoint>,
     /// The index after the last entry.
     pub(crate) end: LogIndex,
+    /// How far the log is compacted from which they come.
+    pub(crate) compacted_to: Offset,
     stream: Streaming<v1::ReadLogResponse>,
 }
 
@@ -185,6 +198,7 @@ impl LogReading {
             vote: vote.map_err(|err| malformed(&err))?,
             start,
             end: LogIndex(header.end),
+            compacted_to: Offset(header.compacted_to),
             stream,
         })
     }

@@ -11,6 +11,9 @@ use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Term, Timestamp};
 use crate::config::{Entry, LogId, Payload, Proposal, Records, TypeConfig, Vote, log_id, position};
 use crate::membership;
 
+/// The kind of an entry of records that was compacted.
+pub(super) const COMPACTED: u32 = 4;
+
 /// Parts below this are copied out of the receive buffer, which a slice would keep alive whole.
 const COPY_BELOW_BYTES: usize = 4096;
 
@@ -77,6 +80,7 @@ pub(crate) fn append_in(
 fn entry_out(entry: Entry) -> v1::RaftEntry {
     let at = entry.position();
     let chain = entry.header.as_ref().map(|header| header.chain);
+    let mut original = None;
     let (kind, append_time, ordinal, parts) = match entry.payload {
         EntryPayload::Blank => (Kind::Blank, Timestamp(0), 0, Vec::new()),
         EntryPayload::Membership(members) => {
@@ -90,21 +94,35 @@ fn entry_out(entry: Entry) -> v1::RaftEntry {
                 log::Body::Memory(parts) => parts.into_vec(),
                 log::Body::Slice(_) => unreachable!("replication reads whole entries"),
             };
+            original = records.original;
             (Kind::Records, records.append_time, records.ordinal, parts)
         }
     };
     v1::RaftEntry {
         term: at.term.0,
         index: at.index.0,
-        kind: u32::from(kind as u8),
+        kind: if original.is_some() { COMPACTED } else { u32::from(kind as u8) },
         append_time: append_time.0,
         ordinal,
         chain,
         parts,
+        original: original.iter().flatten().map(part_out).collect(),
     }
 }
 
+/// A part as it was appended, of an entry that was compacted.
+pub(super) const fn part_out(part: &log::Part) -> v1::RaftPart {
+    v1::RaftPart { bytes: part.bytes, crc: part.crc }
+}
+
+/// The parts as they were appended, if the entry was compacted.
+pub(super) fn original_in(entry: &v1::RaftEntry) -> Option<SmallVec<[log::Part; 1]>> {
+    let part = |part: &v1::RaftPart| log::Part { bytes: part.bytes, crc: part.crc };
+    (entry.kind == COMPACTED).then(|| entry.original.iter().map(part).collect())
+}
+
 fn entry_in(entry: v1::RaftEntry) -> Result<Entry, Malformed> {
+    let original = original_in(&entry);
     let at = LogPosition { term: Term(entry.term), index: LogIndex(entry.index) };
     let append_time = Timestamp(entry.append_time);
     let mut parts: SmallVec<[bytes::Bytes; 1]> =
@@ -116,11 +134,12 @@ fn entry_in(entry: v1::RaftEntry) -> Result<Entry, Malformed> {
             let members = membership::decode(&body).map_err(|_| Malformed("membership"))?;
             EntryPayload::Membership(members)
         }
-        2 => EntryPayload::Normal(Proposal::Records(Records {
+        2 | COMPACTED => EntryPayload::Normal(Proposal::Records(Records {
             append_time,
             ordinal: entry.ordinal,
             batches: parts.iter().map(checked).collect::<Result<_, _>>()?,
             body: log::Body::Memory(parts),
+            original,
         })),
         3 => {
             let body = parts.pop().ok_or(Malformed("command is missing"))?;
@@ -211,20 +230,23 @@ mod tests {
         let records = builder.finish(batch::Codec::None, None).unwrap();
         let parts =
             [vec![], vec![membership::encode(&members)], vec![records], vec![vec![1].into()]];
-        let entries = (0..).zip(parts).map(|(kind, parts)| v1::RaftEntry {
-            term: 3,
-            index: 18 + u64::from(kind),
-            kind,
-            chain: Some(7),
-            parts,
-            ..v1::RaftEntry::default()
-        });
-        let append = v1::AppendRequest {
-            vote: Some(vote),
-            prev: Some(at),
-            commit: Some(at),
-            entries: entries.collect(),
-        };
+        let original = vec![v1::RaftPart { bytes: 99, crc: 7 }];
+        let mut entries: Vec<_> = (0..)
+            .zip(parts)
+            .map(|(kind, parts)| v1::RaftEntry {
+                term: 3,
+                index: 18 + u64::from(kind),
+                kind,
+                chain: Some(7),
+                parts,
+                ..v1::RaftEntry::default()
+            })
+            .collect();
+        let compacted =
+            v1::RaftEntry { index: 22, kind: COMPACTED, original, ..entries[2].clone() };
+        entries.push(compacted);
+        let append =
+            v1::AppendRequest { vote: Some(vote), prev: Some(at), commit: Some(at), entries };
         let asked = v1::VoteRequest { vote: Some(vote), last: Some(at), leadership_transfer: true };
         [Body::Append(append), Body::Vote(asked)]
             .map(|body| v1::RaftRequest { body: Some(body), ..v1::RaftRequest::default() })

@@ -95,6 +95,7 @@ pub(super) async fn clean_once(shared: &Shared) {
         if let Kind::Partition(partition) = &group.kind {
             // A partition without a quorum must not hold up the others.
             drop(timeout(CLEAN_PATIENCE, partition.retain()).await);
+            super::compact::roll(shared, partition, shared.env.clock.now()).await;
         }
         drop(timeout(CLEAN_PATIENCE, group.member.clean()).await);
     }

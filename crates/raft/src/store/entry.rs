@@ -22,6 +22,7 @@ pub(crate) fn into_new(entry: Entry) -> io::Result<log::NewEntry> {
         ordinal,
         body,
         expect_chain,
+        original: None,
     };
     Ok(match entry.payload {
         // The log raises the time to the one before, so zero means "no news".
@@ -34,7 +35,8 @@ pub(crate) fn into_new(entry: Entry) -> io::Result<log::NewEntry> {
         }
         EntryPayload::Normal(Proposal::Records(records)) => {
             let body = records.body.load().map_err(io::Error::other)?;
-            new(Kind::Records, records.append_time, records.ordinal, body)
+            let entry = new(Kind::Records, records.append_time, records.ordinal, body);
+            log::NewEntry { original: records.original, ..entry }
         }
     })
 }
@@ -58,6 +60,7 @@ pub(crate) fn from_log(stored: log::Entry) -> io::Result<Entry> {
             ordinal: header.ordinal,
             batches: stored.batches,
             body: stored.body,
+            original: stored.original,
         })),
     };
     let mut entry = Entry::at(header.position, payload);

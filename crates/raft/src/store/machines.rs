@@ -20,6 +20,8 @@ pub struct Progress {
     pub high_watermark: Offset,
     /// First offset that may be read.
     pub log_start: Offset,
+    /// How far the log is to be compacted.
+    pub compaction: partition::Compaction,
 }
 
 impl Progress {
@@ -82,6 +84,7 @@ impl Machine for PartitionMachine {
             applied: self.state.applied(),
             high_watermark: self.state.high_watermark(),
             log_start: self.state.log_start(),
+            compaction: self.state.compaction(),
         };
         self.progress.send_replace(progress);
     }

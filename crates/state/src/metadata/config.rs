@@ -4,18 +4,34 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::partition::CompactionPolicy;
+
 /// A config of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConfigKey {
-    /// `cleanup.policy`: what happens to old records. Default `delete`.
+    /// `cleanup.policy`: what happens to old records: `delete`, `compact` (of each key the newest record
+    /// stays) or `compact,delete`. Default `delete`.
     CleanupPolicy,
     /// `compression.type`: `producer`, so batches stay as they were sent.
     CompressionType,
+    /// `delete.retention.ms`: how long a tombstone of a compacted topic stays once all replicas have
+    /// taken out what it supersedes. Default 1 day. Too short, and who reads from the start slowly
+    /// misses that a key was deleted.
+    DeleteRetentionMs,
+    /// `max.compaction.lag.ms`: after so long a record is compacted at the latest. Default: no limit.
+    /// Too short, and whole logs are rewritten for few records.
+    MaxCompactionLagMs,
     /// `max.message.bytes`: the largest batch. Default 1 MiB and 1 KiB. Too small refuses producers;
     /// too large lets one batch hold up a partition.
     MaxMessageBytes,
     /// `message.timestamp.type`: `CreateTime`, so records keep the producer's time.
     MessageTimestampType,
+    /// `min.cleanable.dirty.ratio`: how much of a compacted log must be new before it is compacted
+    /// again. Default 0.5. Too low, and logs are rewritten again and again; too high, and they hold
+    /// more that is superseded.
+    MinCleanableDirtyRatio,
+    /// `min.compaction.lag.ms`: so long a record stays whatever supersedes it. Default 0.
+    MinCompactionLagMs,
     /// `min.insync.replicas`: accepted for Kafka's tools. Default 1. An ack always means a majority.
     MinInsyncReplicas,
     /// `retention.bytes`: how much a partition keeps. Default -1, everything.
@@ -25,29 +41,42 @@ pub enum ConfigKey {
     /// `segment.bytes`: the size at which a segment is closed. Default 64 MiB. Too small makes many
     /// files; too large makes retention coarse.
     SegmentBytes,
+    /// `segment.ms`: the age at which a segment is closed, though it is not full. Default 7 days. Only
+    /// closed segments are deleted or compacted.
+    SegmentMs,
 }
 
 /// All keys, by name.
-pub const CONFIG_KEYS: [ConfigKey; 8] = [
+pub const CONFIG_KEYS: [ConfigKey; 13] = [
     ConfigKey::CleanupPolicy,
     ConfigKey::CompressionType,
+    ConfigKey::DeleteRetentionMs,
+    ConfigKey::MaxCompactionLagMs,
     ConfigKey::MaxMessageBytes,
     ConfigKey::MessageTimestampType,
+    ConfigKey::MinCleanableDirtyRatio,
+    ConfigKey::MinCompactionLagMs,
     ConfigKey::MinInsyncReplicas,
     ConfigKey::RetentionBytes,
     ConfigKey::RetentionMs,
     ConfigKey::SegmentBytes,
+    ConfigKey::SegmentMs,
 ];
 
 const MIB: i64 = 1024 * 1024;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
+/// What stands for no bound in `max.compaction.lag.ms`, as in Kafka.
+const NO_LAG_MAX: Duration = Duration::from_millis(i64::MAX as u64);
+
 /// What a key takes.
 enum Rule {
     /// A number within bounds, or -1 where that has a meaning.
     Number { default: i64, min: i64, max: i64, unit: &'static str, minus_one: Option<&'static str> },
-    /// The one word that this version knows.
-    Word(&'static str),
+    /// A number from 0 to 1, of which three decimals count.
+    Ratio { default_permille: u16 },
+    /// One of these words; the first is the default.
+    Word(&'static [&'static str]),
 }
 
 impl ConfigKey {
@@ -57,12 +86,17 @@ impl ConfigKey {
         match self {
             Self::CleanupPolicy => "cleanup.policy",
             Self::CompressionType => "compression.type",
+            Self::DeleteRetentionMs => "delete.retention.ms",
+            Self::MaxCompactionLagMs => "max.compaction.lag.ms",
             Self::MaxMessageBytes => "max.message.bytes",
             Self::MessageTimestampType => "message.timestamp.type",
+            Self::MinCleanableDirtyRatio => "min.cleanable.dirty.ratio",
+            Self::MinCompactionLagMs => "min.compaction.lag.ms",
             Self::MinInsyncReplicas => "min.insync.replicas",
             Self::RetentionBytes => "retention.bytes",
             Self::RetentionMs => "retention.ms",
             Self::SegmentBytes => "segment.bytes",
+            Self::SegmentMs => "segment.ms",
         }
     }
 
@@ -80,7 +114,8 @@ impl ConfigKey {
     pub const fn default_value(self) -> ConfigValue {
         match self.rule() {
             Rule::Number { default, .. } => ConfigValue::Number(default),
-            Rule::Word(word) => ConfigValue::Word(word),
+            Rule::Ratio { default_permille } => ConfigValue::Permille(default_permille),
+            Rule::Word(words) => ConfigValue::Word(words[0]),
         }
     }
 
@@ -95,7 +130,14 @@ impl ConfigKey {
                 .ok()
                 .filter(|n| (min..=max).contains(n) || (*n == -1 && minus_one.is_some()))
                 .map(ConfigValue::Number),
-            Rule::Word(word) => (word == text).then_some(ConfigValue::Word(word)),
+            Rule::Ratio { .. } => permille(text).map(ConfigValue::Permille),
+            // In Kafka a list, in any order.
+            Rule::Word(words) if text == "delete,compact" => {
+                words.iter().find(|word| **word == "compact,delete").map(|w| ConfigValue::Word(w))
+            }
+            Rule::Word(words) => {
+                words.iter().find(|word| **word == text).map(|word| ConfigValue::Word(word))
+            }
         };
         value.ok_or_else(|| InvalidConfig::Value { key: self, value: quotable(text) })
     }
@@ -112,14 +154,29 @@ impl ConfigKey {
                     max => format!("{minus_one}{min} to {max} {unit}"),
                 }
             }
-            Rule::Word(word) => format!("only {word:?} in this version"),
+            Rule::Ratio { .. } => "0 to 1, with up to three decimals".to_owned(),
+            Rule::Word([word]) => format!("only {word:?} in this version"),
+            Rule::Word(words) => format!(
+                "one of {}",
+                words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+            ),
         }
     }
 
     const fn rule(self) -> Rule {
         match self {
-            Self::CleanupPolicy => Rule::Word("delete"),
-            Self::CompressionType => Rule::Word("producer"),
+            Self::CleanupPolicy => Rule::Word(&["delete", "compact", "compact,delete"]),
+            Self::CompressionType => Rule::Word(&["producer"]),
+            Self::DeleteRetentionMs => {
+                Rule::Number { default: DAY_MS, min: 0, max: i64::MAX, unit: "ms", minus_one: None }
+            }
+            Self::MaxCompactionLagMs => Rule::Number {
+                default: i64::MAX,
+                min: 1,
+                max: i64::MAX,
+                unit: "ms",
+                minus_one: None,
+            },
             Self::MaxMessageBytes => Rule::Number {
                 default: MIB + 1024,
                 min: 1024,
@@ -127,7 +184,11 @@ impl ConfigKey {
                 unit: "bytes",
                 minus_one: None,
             },
-            Self::MessageTimestampType => Rule::Word("CreateTime"),
+            Self::MessageTimestampType => Rule::Word(&["CreateTime"]),
+            Self::MinCleanableDirtyRatio => Rule::Ratio { default_permille: 500 },
+            Self::MinCompactionLagMs => {
+                Rule::Number { default: 0, min: 0, max: i64::MAX, unit: "ms", minus_one: None }
+            }
             Self::MinInsyncReplicas => {
                 Rule::Number { default: 1, min: 1, max: 15, unit: "replicas", minus_one: None }
             }
@@ -152,8 +213,26 @@ impl ConfigKey {
                 unit: "bytes",
                 minus_one: None,
             },
+            Self::SegmentMs => Rule::Number {
+                default: 7 * DAY_MS,
+                min: 1,
+                max: i64::MAX,
+                unit: "ms",
+                minus_one: None,
+            },
         }
     }
+}
+
+/// The thousandths of a number from 0 to 1 that is written with up to three decimals.
+fn permille(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() != 1 || decimals.len() > 3 || !is_digits(whole) || !is_digits(decimals) {
+        return None;
+    }
+    let thousandths: u16 = format!("{whole}{decimals:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
 }
 
 impl fmt::Display for ConfigKey {
@@ -167,6 +246,8 @@ impl fmt::Display for ConfigKey {
 pub enum ConfigValue {
     /// A number, in the unit of its key; -1 has the key's own meaning.
     Number(i64),
+    /// Thousandths of one.
+    Permille(u16),
     /// A word.
     Word(&'static str),
 }
@@ -175,6 +256,11 @@ impl fmt::Display for ConfigValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
+            Self::Permille(1000) => f.write_str("1"),
+            Self::Permille(permille) => {
+                let text = format!("0.{permille:03}");
+                f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+            }
             Self::Word(word) => f.write_str(word),
         }
     }
@@ -247,10 +333,14 @@ impl ConfigOverrides {
 /// The config of a topic as it holds, typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// How long records are kept; `None` is for ever.
+    /// How long records are kept; `None` is for ever, as if the topic is only compacted.
     pub retention: Option<Duration>,
-    /// How much a partition keeps; `None` is everything.
+    /// How much a partition keeps; `None` is everything, as if the topic is only compacted.
     pub retention_bytes: Option<u64>,
+    /// How the topic is compacted, if it is.
+    pub compaction: Option<CompactionPolicy>,
+    /// The age at which a segment is closed.
+    pub segment_age: Duration,
     /// The size at which a segment is closed.
     pub segment_bytes: u64,
     /// The largest batch.
@@ -297,7 +387,10 @@ impl fmt::Display for InvalidConfig {
 impl std::error::Error for InvalidConfig {}
 
 /// The entries that hold, from the widest scope to the narrowest.
-pub(super) fn resolve(cluster: &ConfigOverrides, topic: &ConfigOverrides) -> [ConfigEntry; 8] {
+pub(super) fn resolve(
+    cluster: &ConfigOverrides,
+    topic: &ConfigOverrides,
+) -> [ConfigEntry; CONFIG_KEYS.len()] {
     CONFIG_KEYS.map(|key| {
         let by_topic = topic.find(key).map(|value| (value, ConfigSource::Topic));
         let by_cluster = cluster.find(key).map(|value| (value, ConfigSource::Cluster));
@@ -315,14 +408,32 @@ impl TopicConfig {
             match entry.value {
                 // -1 does not convert: no limit.
                 ConfigValue::Number(number) => u64::try_from(number).ok(),
+                ConfigValue::Permille(permille) => Some(u64::from(permille)),
                 ConfigValue::Word(_) => None,
             }
         };
+        let millis = |key: ConfigKey| number(key).map(Duration::from_millis);
+        let policy = entries.iter().find(|entry| entry.key == ConfigKey::CleanupPolicy);
+        let (compacts, deletes) = match policy.map(|entry| entry.value) {
+            Some(ConfigValue::Word("compact")) => (true, false),
+            Some(ConfigValue::Word("compact,delete")) => (true, true),
+            _ => (false, true),
+        };
         let bounded = "its rule has bounds and no -1";
         let batch_bytes_max = number(ConfigKey::MaxMessageBytes).expect(bounded);
+        let compaction = CompactionPolicy {
+            dirty_permille_min: number(ConfigKey::MinCleanableDirtyRatio)
+                .and_then(|permille| u16::try_from(permille).ok())
+                .expect("at most 1000"),
+            lag_min: millis(ConfigKey::MinCompactionLagMs).expect(bounded),
+            lag_max: millis(ConfigKey::MaxCompactionLagMs).filter(|lag| *lag < NO_LAG_MAX),
+            delete_retention: millis(ConfigKey::DeleteRetentionMs).expect(bounded),
+        };
         Self {
-            retention: number(ConfigKey::RetentionMs).map(Duration::from_millis),
-            retention_bytes: number(ConfigKey::RetentionBytes),
+            retention: millis(ConfigKey::RetentionMs).filter(|_| deletes),
+            retention_bytes: number(ConfigKey::RetentionBytes).filter(|_| deletes),
+            compaction: compacts.then_some(compaction),
+            segment_age: millis(ConfigKey::SegmentMs).expect(bounded),
             segment_bytes: number(ConfigKey::SegmentBytes).expect(bounded),
             batch_bytes_max: u32::try_from(batch_bytes_max).expect("at most 16 MiB"),
         }
@@ -368,5 +479,42 @@ mod tests {
         assert_eq!(topic.change(changes.into_iter()), Ok(true));
         let config = TopicConfig::resolve(&none, &topic);
         assert_eq!((config.retention, config.retention_bytes), (None, Some(5)));
+        assert_eq!((config.compaction, config.segment_age.as_secs()), (None, 7 * 86_400));
+    }
+
+    #[test]
+    fn a_compacted_topic_has_its_policy_and_keeps_all_that_is_not_superseded() {
+        let mut topic = ConfigOverrides::default();
+        let none = ConfigOverrides::default();
+        let changes = [
+            ("cleanup.policy", Some("compact")),
+            ("min.cleanable.dirty.ratio", Some("0.25")),
+            ("delete.retention.ms", Some("0")),
+        ];
+        assert_eq!(topic.change(changes.into_iter()), Ok(true));
+        let config = TopicConfig::resolve(&none, &topic);
+        assert_eq!((config.retention, config.retention_bytes), (None, None));
+        let policy = config.compaction.expect("it is compacted");
+        assert_eq!((policy.dirty_permille_min, policy.lag_max), (250, None));
+        assert_eq!(policy.delete_retention, Duration::ZERO);
+        let both = [("cleanup.policy", Some("delete,compact")), ("retention.ms", Some("9"))];
+        assert_eq!(topic.change(both.into_iter()), Ok(true));
+        let config = TopicConfig::resolve(&none, &topic);
+        assert_eq!(config.retention, Some(Duration::from_millis(9)));
+        assert!(config.compaction.is_some());
+    }
+
+    #[test]
+    fn a_ratio_has_up_to_three_decimals() {
+        for (text, permille) in [("0", 0), ("1", 1000), ("0.5", 500), ("0.125", 125), ("1.0", 1000)]
+        {
+            let value = ConfigKey::MinCleanableDirtyRatio.parse(text);
+            assert_eq!(value, Ok(ConfigValue::Permille(permille)), "{text}");
+        }
+        for text in ["", ".5", "1.1", "0.1234", "-1", "1e0", "0,5", "00.5", "2"] {
+            assert!(ConfigKey::MinCleanableDirtyRatio.parse(text).is_err(), "{text}");
+        }
+        let shown = [0, 5, 500, 999, 1000].map(|n| ConfigValue::Permille(n).to_string());
+        assert_eq!(shown, ["0", "0.005", "0.5", "0.999", "1"]);
     }
 }

@@ -7,7 +7,7 @@ use tidelog_types::{
     Timestamp, TopicId, TopicName,
 };
 
-use super::config::resolve;
+use super::config::{CONFIG_KEYS, resolve};
 use super::{
     Broker, Change, ClusterId, Command, ConfigChange, ConfigEntry, ConfigOverrides, ConfigScope,
     InvalidConfig, Leader, LeaderReport, Outcome, Partition, PartitionState, Refusal, Reply, Topic,
@@ -199,7 +199,7 @@ impl Machine {
     /// The configs that hold in a scope with their sources, by name; `None` when the topic is
     /// unknown.
     #[must_use]
-    pub fn describe_configs(&self, scope: ConfigScope) -> Option<[ConfigEntry; 8]> {
+    pub fn describe_configs(&self, scope: ConfigScope) -> Option<[ConfigEntry; CONFIG_KEYS.len()]> {
         match scope {
             ConfigScope::Cluster => Some(resolve(&self.configs, &ConfigOverrides::default())),
             ConfigScope::Topic(id) => Some(resolve(&self.configs, &self.topics.get(&id)?.configs)),

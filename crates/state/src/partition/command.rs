@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! version u8 = 1 | tag u8 | body
-//!                  1 trim:  to u64
+//!                  1 trim:     to u64
+//!                  2 compact:  to u64 | mature_to u64 | tombstones_to u64
 //! ```
 
 use tidelog_types::Offset;
 
+use super::Goal;
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
 const VERSION: u8 = 1;
 const TRIM: u8 = 1;
+const COMPACT: u8 = 2;
 
 /// A command to one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Command {
         /// The wanted log start; moved into `log_start..=high_watermark` when it is applied.
         to: Offset,
     },
+    /// Take records out that are superseded.
+    Compact(Goal),
 }
 
 impl Command {
@@ -32,6 +37,12 @@ impl Command {
             Self::Trim { to } => {
                 writer.u8(TRIM);
                 writer.u64(to.0);
+            }
+            Self::Compact(Goal { to, mature_to, tombstones_to }) => {
+                writer.u8(COMPACT);
+                writer.u64(to.0);
+                writer.u64(mature_to.0);
+                writer.u64(tombstones_to.0);
             }
         }
         writer.finish()
@@ -45,6 +56,11 @@ impl Command {
         let mut reader = Reader::new("partition command", VERSION, bytes)?;
         let command = match reader.u8()? {
             TRIM => Self::Trim { to: Offset(reader.u64()?) },
+            COMPACT => Self::Compact(Goal {
+                to: Offset(reader.u64()?),
+                mature_to: Offset(reader.u64()?),
+                tombstones_to: Offset(reader.u64()?),
+            }),
             _ => return Err(reader.malformed()),
         };
         reader.finish()?;

@@ -5,7 +5,7 @@ use tidelog_types::{LogPosition, Offset, Term, Timestamp, batch};
 
 use super::epochs::Epochs;
 use super::producers::{Claim, Limits, ProducerTable};
-use super::{Command, Event, Outcome};
+use super::{Command, Compaction, Event, Outcome};
 use crate::DecodeError;
 
 /// A partition as its log describes it.
@@ -24,6 +24,7 @@ pub struct Machine {
     pub(super) ordinal_next: u64,
     pub(super) epochs: Epochs,
     pub(super) producers: ProducerTable,
+    pub(super) compaction: Compaction,
 }
 
 impl Default for Machine {
@@ -48,6 +49,7 @@ impl Machine {
             ordinal_next: 0,
             epochs: Epochs::default(),
             producers: ProducerTable::new(limits),
+            compaction: Compaction::default(),
         }
     }
 
@@ -78,6 +80,11 @@ impl Machine {
             Event::Command { append_time, command: Command::Trim { to } } => {
                 self.raise_time(append_time);
                 self.trim(to)
+            }
+            Event::Command { append_time, command: Command::Compact(goal) } => {
+                self.raise_time(append_time);
+                self.compaction.apply(goal, self.high_watermark, self.append_time);
+                Outcome::None
             }
         };
         assert!(self.log_start <= self.high_watermark, "log start passed the high watermark");
@@ -127,6 +134,12 @@ impl Machine {
     #[must_use]
     pub fn epoch_end(&self, term: Term) -> Option<(Term, Offset)> {
         self.epochs.end_of(term, self.high_watermark)
+    }
+
+    /// How far the log is to be compacted.
+    #[must_use]
+    pub const fn compaction(&self) -> Compaction {
+        self.compaction
     }
 
     /// How many producers are remembered.

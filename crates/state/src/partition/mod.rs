@@ -5,6 +5,7 @@
 //! leader lets in is what every replica remembers.
 
 mod command;
+mod compaction;
 mod decision;
 mod epochs;
 mod event;
@@ -20,6 +21,7 @@ mod test_batch;
 mod time_guard;
 
 pub use command::Command;
+pub use compaction::{Closed, Compaction, CompactionPolicy, Goal, Mature};
 pub use decision::{Answer, BatchAnswer, Decision, Sealed, Settlement, StartError, State, Ticket};
 pub use event::{Event, Outcome};
 pub use machine::Machine;

@@ -25,6 +25,12 @@ fn partition_command() {
     assert_eq!(partition::Command::decode(&command.encode()), Ok(command));
     check("bytes/partition_command_v1.hex", &hex(&command.encode()));
     refuses_other_bytes(&command.encode(), partition::Command::decode);
+    let goal =
+        partition::Goal { to: Offset(0x0102), mature_to: Offset(0x0304), tombstones_to: Offset(5) };
+    let command = partition::Command::Compact(goal);
+    assert_eq!(partition::Command::decode(&command.encode()), Ok(command));
+    check("bytes/partition_command_compact_v1.hex", &hex(&command.encode()));
+    refuses_other_bytes(&command.encode(), partition::Command::decode);
 }
 
 #[test]
@@ -54,9 +60,17 @@ fn partition_snapshot() {
     machine.apply(at(3, 3), partition::Event::Blank);
     let command = partition::Command::Trim { to: Offset(2) };
     machine.apply(at(3, 4), partition::Event::Command { append_time, command });
+    // A version that knows of no compaction reads it.
+    let bytes = machine.encode();
+    assert_eq!(partition::Machine::decode(&bytes), Ok(machine.clone()));
+    check("bytes/partition_snapshot_v1.hex", &hex(&bytes));
+
+    let goal = partition::Goal { to: Offset(5), mature_to: Offset(4), tombstones_to: Offset::ZERO };
+    let command = partition::Command::Compact(goal);
+    machine.apply(at(3, 5), partition::Event::Command { append_time, command });
     let bytes = machine.encode();
     assert_eq!(partition::Machine::decode(&bytes), Ok(machine));
-    check("bytes/partition_snapshot_v1.hex", &hex(&bytes));
+    check("bytes/partition_snapshot_v2.hex", &hex(&bytes));
     refuses_other_bytes(&bytes, partition::Machine::decode);
 }
 

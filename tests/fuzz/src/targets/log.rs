@@ -11,11 +11,12 @@ use tidelog_log::disk::{Disk, Open};
 use tidelog_log::flusher::InlineFlusher;
 use tidelog_log::sim::{Image, SimDisk};
 use tidelog_log::{
-    CacheBudget, Config, Env, Frontier, Kind, Log, NewEntry, OpenError, StartPoint, VotesLog, dump,
+    CacheBudget, CompactLimits, CompactStep, Compacted, Compaction, Config, Env, Frontier, Kind,
+    Log, NewEntry, OpenError, StartPoint, VotesLog, dump,
 };
 use tidelog_types::batch::{CRC_FROM, Codec};
 use tidelog_types::{
-    GroupId, LogIndex, LogPosition, NodeId, PartitionId, Term, Timestamp, TopicId,
+    GroupId, LogIndex, LogPosition, NodeId, Offset, PartitionId, Term, Timestamp, TopicId,
 };
 
 use super::{batch, verdict};
@@ -118,6 +119,18 @@ pub(super) const RECOVERY_OF_START: Target = Target {
     allocates: RECOVERY_ALLOCATES,
 };
 
+pub(super) const RECOVERY_OF_COMPACTED: Target = Target {
+    name: "recovery-compacted",
+    samples: || vec![bytes_of(&written().compacted)],
+    run: |input| {
+        let (told, _) = recovered(&written().compacted, input);
+        assert_eq!(told, "read, read", "how far a log is compacted is no part of what it holds");
+        told
+    },
+    mend: Some(mend_compacted),
+    allocates: RECOVERY_ALLOCATES,
+};
+
 /// A log as the product leaves it, and the paths of what is damaged.
 struct Written {
     image: Image,
@@ -125,6 +138,7 @@ struct Written {
     last: PathBuf,
     index: PathBuf,
     start: PathBuf,
+    compacted: PathBuf,
     votes: PathBuf,
 }
 
@@ -143,6 +157,7 @@ fn write() -> Written {
             _ => smallvec![batch::sample(Codec::None, None).into()],
         };
         let entry = NewEntry {
+            original: None,
             position: LogPosition { term: Term(1), index: LogIndex(index) },
             kind: if index == 0 { Kind::Membership } else { Kind::Records },
             append_time: Timestamp(1_700_000_000_000),
@@ -161,6 +176,7 @@ fn write() -> Written {
         let machine = Bytes::from_static(b"what the machine holds");
         log.put_start(StartPoint { index, frontier, machine }).expect("it fits");
     }
+    compact(&log);
     let segments = log.segments();
     let path = |n: usize, kind| dir().join(format!("{:020}.{kind}", segments[n].first_index.0));
     Written {
@@ -168,9 +184,20 @@ fn write() -> Written {
         last: path(segments.len() - 1, "log"),
         index: path(1, "idx"),
         start: path(segments.len() - 1, "start"),
+        compacted: dir().join("compacted"),
         votes: PathBuf::from("/data/votes.log"),
         image: disk.image(),
     }
+}
+
+/// Compacts the first half.
+fn compact(log: &Arc<Log>) {
+    let segments = log.segments();
+    let to = segments[segments.len() / 2].base_offset;
+    let goal = Compacted { to, tombstones_to: Offset::ZERO };
+    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+    let mut pass = Compaction::new(Arc::clone(log), goal, limits);
+    while !matches!(pass.step(4096).expect("the log is whole"), CompactStep::Over(_)) {}
 }
 
 fn dir() -> PathBuf {
@@ -283,6 +310,10 @@ fn mend_start(bytes: &mut [u8]) {
     }
 }
 
+fn mend_compacted(bytes: &mut [u8]) {
+    mend_start(bytes);
+}
+
 fn mend_index(bytes: &mut [u8]) {
     if bytes.len() >= 48 {
         let crc = crc32c::crc32c(&bytes[48..]);
@@ -311,6 +342,7 @@ fn mend_votes(bytes: &mut [u8]) {
 fn mend_segment(bytes: &mut [u8]) {
     const HEAD: usize = 128;
     const FIXED: usize = 80;
+    const COMPACTED: u8 = 4;
     if bytes.len() < HEAD {
         return;
     }
@@ -322,12 +354,14 @@ fn mend_segment(bytes: &mut [u8]) {
     let mut at = HEAD;
     while at + FIXED <= bytes.len() {
         let parts = usize::from(u16::from_be_bytes([bytes[at + 10], bytes[at + 11]]));
-        let body = at + FIXED + 8 * parts;
+        let is_compacted = bytes[at + 8] == COMPACTED;
+        let tables = if is_compacted { 2 } else { 1 };
+        let body = at + FIXED + 8 * parts * tables;
         let end = body.saturating_add(number(bytes, at + 76));
         if end > bytes.len() {
             return;
         }
-        let is_records = bytes[at + 8] == Kind::Records as u8;
+        let is_records = is_compacted || bytes[at + 8] == Kind::Records as u8;
         let (mut from, mut heads) = (body, crc32c::crc32c(&generation));
         let mut covered = Vec::new();
         for part in 0..parts {
@@ -345,9 +379,19 @@ fn mend_segment(bytes: &mut [u8]) {
             from = to;
         }
         seal(bytes, at, tag);
+        // The chain covers the entry as it was appended: as records, with its second table.
+        let mut appended = bytes[at..at + FIXED + 8 * parts].to_vec();
+        if is_compacted {
+            let original = &bytes[at + FIXED + 8 * parts..body];
+            let lengths = original.chunks_exact(8).map(|part| number(part, 0) as u32);
+            let sum = lengths.fold(0_u32, u32::saturating_add);
+            appended[8] = Kind::Records as u8;
+            appended[76..80].copy_from_slice(&sum.to_be_bytes());
+            appended[FIXED..].copy_from_slice(original);
+        }
         let mut next = crc32c::crc32c(&chain.to_be_bytes());
-        for fields in [at + 8..at + 16, at + 24..at + 72, at + 76..body] {
-            next = crc32c::crc32c_append(next, &bytes[fields]);
+        for fields in [8..16, 24..72, 76..appended.len()] {
+            next = crc32c::crc32c_append(next, &appended[fields]);
         }
         chain = next;
         seal(bytes, at + 72, chain);

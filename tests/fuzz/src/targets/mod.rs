@@ -19,6 +19,7 @@ pub static ALL: &[Target] = &[
     log::RECOVERY_OF_SEGMENT,
     log::RECOVERY_OF_INDEX,
     log::RECOVERY_OF_START,
+    log::RECOVERY_OF_COMPACTED,
     state::PARTITION_COMMAND,
     state::PARTITION_SNAPSHOT,
     state::METADATA_COMMAND,

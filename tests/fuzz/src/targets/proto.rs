@@ -62,7 +62,7 @@ messages! {
     Broker, ListenerAddress, DescribeTopicsRequest, DescribeTopicsResponse,
     DescribeTopicsResult, TopicDescription, PartitionDescription, ListTopicsRequest,
     ListTopicsResponse, TopicListing, IntroduceRequest, IntroduceResponse, RaftVote, RaftLogId,
-    RaftEntry, ExchangeRequest, StreamHello, ExchangeResponse, RaftRequest, AppendRequest,
+    RaftEntry, RaftPart, ExchangeRequest, StreamHello, ExchangeResponse, RaftRequest, AppendRequest,
     VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Campaign, RaftResponse,
     AppendSuccess, VoteReply, TransferReply, InstallSnapshotRequest, SnapshotHeader,
     InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader,

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tidelog_log::flusher::InlineFlusher;
 use tidelog_log::sim::{CrashPlan, SimDisk, Timeline};
 use tidelog_log::{Kind, Log, OpenError, StartPoint, Vote};
-use tidelog_types::{LogIndex, LogPosition};
+use tidelog_types::batch;
+use tidelog_types::{LogIndex, LogPosition, Offset};
 
 use crate::support::*;
 
@@ -28,6 +29,8 @@ pub(super) enum Event {
     Purged(u64),
     Resetting(StartPoint),
     Reset,
+    /// Records below this offset may be superseded.
+    Compacting(u64),
     Voting(Vote),
     Voted(Vote),
 }
@@ -42,6 +45,10 @@ pub(super) struct Expected {
     cutting: Option<u64>,
     firsts: BTreeSet<u64>,
     resetting: Option<StartPoint>,
+    /// Entries may lack records that they were appended with.
+    compacted: bool,
+    /// Of the records below this offset the newest is there.
+    newest_below: Option<u64>,
     voted: Option<Vote>,
     voting: Vec<Vote>,
 }
@@ -60,6 +67,9 @@ impl Expected {
             Event::Cutting(end) => {
                 self.cutting = Some(*end);
                 self.acked_end = self.acked_end.min(*end);
+                // A group never cuts what was committed, and compaction sees nothing else; here it
+                // may, and the newest record be gone.
+                self.newest_below = None;
             }
             Event::Cut => {
                 let end = self.cutting.take().expect("a cut began");
@@ -73,6 +83,11 @@ impl Expected {
                 self.firsts = [start.index.0].into();
                 self.acked_end = start.index.0;
                 self.log.clear();
+                self.newest_below = None;
+            }
+            Event::Compacting(to) => {
+                self.compacted = true;
+                self.newest_below = Some(*to);
             }
             Event::Voting(vote) => self.voting.push(*vote),
             Event::Voted(vote) => {
@@ -150,10 +165,13 @@ pub(super) fn check_entries(log: &Log, seen: &[Seen], expected: &Expected) -> Re
         return Err(format!("ends at {end}, {} were completed", expected.acked_end));
     }
     for entry in seen {
-        if expected.log.get(&entry.0.index.0) != Some(entry) {
+        let appended = expected.log.get(&entry.0.index.0);
+        let is_left_of = |appended| expected.compacted && is_left_of(entry, appended);
+        if appended != Some(entry) && !appended.is_some_and(is_left_of) {
             return Err(format!("entry {} was never appended so", entry.0));
         }
     }
+    check_newest(log, expected)?;
     let mut offset = log.log_start();
     while offset < log.written_end() {
         let read = log.read(offset, log.written_end(), 4000).map_err(|err| err.to_string())?;
@@ -163,6 +181,30 @@ pub(super) fn check_entries(log: &Log, seen: &[Seen], expected: &Expected) -> Re
         offset = read.next;
     }
     Ok(())
+}
+
+/// Whether an entry is what compaction may leave of one: its place, its chain value, and batches
+/// with the same offsets.
+fn is_left_of(entry: &Seen, appended: &Seen) -> bool {
+    // Behind the stamp: magic, checksum, attributes, last offset delta.
+    let delta = |part: &Bytes| part.get(7..11).map(Bytes::copy_from_slice);
+    let same_offsets =
+        entry.2.iter().zip(&appended.2).all(|(left, whole)| delta(left) == delta(whole));
+    (entry.0, entry.1) == (appended.0, appended.1)
+        && entry.2.len() == appended.2.len()
+        && same_offsets
+}
+
+/// All records of the script have one key: the newest that a compaction has seen must be there.
+fn check_newest(log: &Log, expected: &Expected) -> Result<(), String> {
+    let Some(end) = expected.newest_below.filter(|end| *end > log.log_start().0) else {
+        return Ok(());
+    };
+    let read = log.read(Offset(end - 1), Offset(end), 1).map_err(|err| err.to_string())?;
+    let batch = read.batches.first().ok_or("the newest record is not to be read")?;
+    let records = batch::records(batch, 0).map_err(|err| err.to_string())?;
+    let is_there = records.filter_map(Result::ok).any(|record| record.offset.0 == end - 1);
+    if is_there { Ok(()) } else { Err(format!("record {} is gone", end - 1)) }
 }
 
 pub(super) fn try_contents(log: &Log) -> Result<Vec<Seen>, String> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidelog_log::disk::Disk;
 use tidelog_log::flusher::StepFlusher;
 use tidelog_log::sim::{Op, SimDisk};
-use tidelog_log::{Frontier, Kind, Log, NewEntry, StartPoint, Vote};
+use tidelog_log::{Compacted, Frontier, Kind, Log, NewEntry, StartPoint, Vote};
 use tidelog_types::{LogIndex, NodeId, Offset, Term, Timestamp};
 
 use super::check::Event;
@@ -127,6 +127,14 @@ impl Script {
         self.event(Event::Purged(self.log().first_index().0));
     }
 
+    /// Compacts all closed segments.
+    pub(super) fn compact(&self) {
+        let log = self.log.as_ref().expect("the log was created");
+        let to = log.segments().last().expect("a log has a segment").base_offset;
+        self.event(Event::Compacting(to.0));
+        compact(log, Compacted { to, tombstones_to: Offset(0) });
+    }
+
     pub(super) fn reset(&self, index: u64) {
         let frontier = Frontier {
             last: Some(at(self.term, index - 1)),
@@ -177,6 +185,7 @@ pub(super) fn run(
     script.append(&[7000, 800]); // rolls
     script.starts();
     script.append(&[300]);
+    script.compact();
     script.purge(10);
     script.append(&[8000, 400]); // rolls
     script.starts();
@@ -191,6 +200,7 @@ pub(super) fn run(
     script.tick();
     script.reset(201); // behind the end
     script.append(&[2000, 7500, 1]); // rolls
+    script.compact();
     script.starts();
     script.purge(1000);
     script.append(&[100]);
@@ -210,7 +220,7 @@ pub(super) fn run_random(seed: u64) -> (Vec<Op>, Vec<Event>) {
     let mut next_term = 2;
     for _ in 0..16 {
         let (first, end) = (script.log().first_index().0, script.log().frontier().next_index().0);
-        match dice.roll(12) {
+        match dice.roll(13) {
             0 => {
                 script.vote(next_term);
                 next_term += 1;
@@ -223,6 +233,7 @@ pub(super) fn run_random(seed: u64) -> (Vec<Op>, Vec<Event>) {
                 script.purge(first + dice.roll(end - first + 2));
             }
             5 if dice.roll(2) == 0 => script.reset(1 + dice.roll(end + 20)),
+            6 => script.compact(),
             _ => {
                 let sizes = [0, 1, 60, 300, 1200, 4200, 9500];
                 let sizes: Vec<_> =
