@@ -98,6 +98,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::FencedMemberEpoch
         | ErrorCode::StaleMemberEpoch
         | ErrorCode::GroupSubscribedToTopic
+        | ErrorCode::FeatureUpdateFailed
         | ErrorCode::InconsistentClusterId => Code::FailedPrecondition,
         ErrorCode::UnsupportedCompression | ErrorCode::Unsupported => Code::Unimplemented,
         ErrorCode::ResourceExhausted | ErrorCode::StorageFull | ErrorCode::GroupMaxSizeReached => {

@@ -136,6 +136,8 @@ error_codes! {
     GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC", Invalid;
     /// A record breaks a rule of its topic.
     InvalidRecord = 87, "INVALID_RECORD", Invalid;
+    /// The feature level is not raised: a broker does not support it, or it would be lowered.
+    FeatureUpdateFailed = 96, "FEATURE_UPDATE_FAILED", Invalid;
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Retry;
     /// The request was meant for another cluster.

@@ -8,12 +8,14 @@ pub mod canary;
 mod error_code;
 #[cfg(tidelog_faults)]
 pub mod failpoint;
+mod feature_level;
 mod group_name;
 mod ids;
 mod names;
 mod positions;
 
 pub use error_code::{ErrorCode, Kind};
+pub use feature_level::{FEATURES, Feature, FeatureLevel, FeatureLevels};
 pub use group_name::{GROUP_ID_BYTES_MAX, GroupName, InstanceId, InvalidGroupText, MemberId};
 pub use ids::{
     BrokerId, GroupId, Incarnation, InvalidId, NodeId, PartitionId, ProducerEpoch, ProducerId,
