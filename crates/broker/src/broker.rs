@@ -136,7 +136,7 @@ impl Broker {
         info!(broker = config.broker_id, data = %config.data_dir.display(), "starting");
         info!(?config, "effective configuration");
 
-        let introducer = Arc::new(Introducer::new(&config, identity.as_ref()));
+        let introducer = Arc::new(Introducer::new(&config, env.software.levels, identity.as_ref()));
         let raft = SwitchingRaft::new(RaftServer::unformed(Arc::clone(&introducer) as _));
         let core = Core::new(config, env);
         let health = HealthReporter::new();
@@ -366,14 +366,15 @@ async fn live(
     let advertised =
         addresses.into_iter().map(|(listener, at)| (name(listener), at.advertised)).collect();
     let mut tasks = JoinSet::new();
-    let advertised = Advertised(advertised);
+    let software = core.env.software.clone();
+    let advertised = Advertised { listeners: advertised, software };
     if !core.config.seeds.is_empty() {
         let (config, env) = (core.config.clone(), core.env.clone());
         let announced = join::announce(Arc::clone(&cluster), config, env, advertised.clone());
         tasks.spawn(announced);
     }
     let (config, env) = (core.config.clone(), core.env.clone());
-    tasks.spawn(introducer::catch_up(Arc::clone(&cluster), config, env, introducer));
+    tasks.spawn(introducer::catch_up(Arc::clone(&cluster), config, env, Arc::clone(&introducer)));
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
@@ -384,7 +385,7 @@ async fn live(
     tasks.spawn(endless(drainer::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(groups::keep(Arc::clone(&core), Arc::clone(&cluster))));
     let (config, env) = (core.config.clone(), core.env.clone());
-    tasks.spawn(registry::follow(cluster, config, env, identity, advertised));
+    tasks.spawn(registry::follow(cluster, config, env, identity, advertised, introducer));
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}
@@ -426,11 +427,14 @@ async fn open_cluster(
     raft.switch(node.service(Arc::clone(introducer) as _));
     let metadata = open_metadata(&node, &initial_nodes, initialize).await;
     let metadata = metadata.map_err(|err| failed(&err))?;
+    registry::refuse_newer(&metadata.view().borrow(), introducer.levels(), config.broker())
+        .map_err(RunError::Refused)?;
     introducer.follow(metadata.view());
     let dir = config.data_dir.join(VIEW_DIR);
     let view = View::open(env.clone(), dir, metadata.view()).await.map_err(|err| failed(&err))?;
     let others = Others::new(Arc::clone(&env.node.connector));
-    Ok(Cluster::new(config, identity, node, metadata, view, others))
+    let software = env.software.clone();
+    Ok(Cluster::new(config, software, identity, node, metadata, view, others))
 }
 
 /// Pause before another try to fill the metadata up.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelog_proto::v1::{Error, LeaderHint};
 use tidelog_raft::{CommandError, Leadership, Metadata, Node, Role};
-use tidelog_state::metadata::{Command, Machine, Outcome, decode_reply};
+use tidelog_state::metadata::{Broker, Command, Machine, Outcome, Software, decode_reply};
 use tidelog_types::{BrokerId, ErrorCode, GroupId, LogIndex, NodeId, PartitionId, TopicId};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -47,6 +47,8 @@ pub(crate) struct Cluster {
     machine: watch::Receiver<Arc<Machine>>,
     /// When the last successful catch-up began.
     caught_up: Mutex<Option<Instant>>,
+    /// What this broker registers as.
+    software: Software,
     /// Where the initial brokers are, until they have registered.
     initial: BTreeMap<BrokerId, String>,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(
         config: &Config,
+        software: Software,
         identity: &Identity,
         node: Node,
         metadata: Metadata,
@@ -73,6 +76,7 @@ impl Cluster {
             others,
             producer_ids: ProducerIds::default(),
             caught_up: Mutex::default(),
+            software,
             initial: initial.map(|one| (one.id, one.address.to_string())).collect(),
         })
     }
@@ -96,7 +100,11 @@ impl Cluster {
         if machine.cluster().is_none() {
             return Some("the cluster is forming".to_owned());
         }
-        if machine.broker(self.me.broker).is_none_or(|broker| broker.addresses.is_empty()) {
+        // What it ran before may support levels that this build does not: nothing may rest on that.
+        let is_registered = |broker: &Broker| {
+            !broker.addresses.is_empty() && broker.software.as_ref() == Some(&self.software)
+        };
+        if !machine.broker(self.me.broker).is_some_and(is_registered) {
             return Some("the broker is not registered yet".to_owned());
         }
         if self.controller().is_none() {

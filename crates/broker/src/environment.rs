@@ -11,6 +11,8 @@ use futures_util::future::BoxFuture;
 use tidelog_log::disk::{Disk, OsDisk};
 use tidelog_log::flusher::ThreadFlusher;
 use tidelog_raft::{BoxedIo, SystemClock, TcpConnector, ThreadExecutor};
+use tidelog_state::metadata::Software;
+use tidelog_types::FeatureLevels;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, HostPort};
@@ -29,6 +31,14 @@ pub struct Environment {
     pub log_filter: Option<Arc<dyn LogFilter>>,
     /// Whether the data directory is locked: not on a simulated disk.
     pub lock_data_dir: bool,
+    /// What this broker is, and which feature levels it supports.
+    pub software: Software,
+}
+
+/// What this build is; of its commit only the binary knows.
+#[must_use]
+pub fn software(commit: &str) -> Software {
+    Software::new(env!("CARGO_PKG_VERSION"), commit, FeatureLevels::SUPPORTED)
 }
 
 impl Environment {
@@ -60,6 +70,7 @@ impl Environment {
             maps: Arc::new(SledMaps),
             log_filter: None,
             lock_data_dir: true,
+            software: software(""),
         })
     }
 

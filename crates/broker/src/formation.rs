@@ -10,7 +10,8 @@
 //!
 //! A broker with `seeds` instead joins a cluster that is there: see `join`.
 //!
-//! A list that differs from that of the broker that forms, or of a cluster, is refused.
+//! A list that differs from that of the broker that forms, or of a cluster, is refused, and so is a broker
+//! that does not support the cluster's feature level.
 //!
 //! Not covered: a broker that joins, votes, and loses its disk before it has registered is not known
 //! yet and would join a second time. No record can be lost by it: it hosts no partition so early.
@@ -22,7 +23,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_raft::{Introduction, introduce};
-use tidelog_types::{BrokerId, Incarnation, NodeId, canary};
+use tidelog_state::metadata::check_levels;
+use tidelog_types::{BrokerId, FeatureLevel, Incarnation, NodeId, canary};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -98,6 +100,8 @@ pub(crate) async fn settle(
             false => others(config, env, introducer).await,
         };
         refuse_removed(&others)?;
+        let same = |other: &&Introduction| other.cluster_id.as_ref() == Some(&identity.cluster_id);
+        refuse_level(config, introducer, others.iter().filter(same))?;
         let initialize = identity.forming.then(|| initial_nodes(config));
         return Ok(Settled { identity, initialize });
     }
@@ -105,6 +109,7 @@ pub(crate) async fn settle(
     loop {
         let decision = if config.seeds.is_empty() {
             let answers = ask(config, env, introducer).await;
+            refuse_level(config, introducer, answers.values().flatten())?;
             decide(config, &answers)
         } else {
             match join::join(config, env, introducer).await {
@@ -177,7 +182,12 @@ async fn ask(config: &Config, env: &Environment, introducer: &Introducer) -> Ans
             (one.id, answer.map_err(|err| err.to_string()))
         }
     });
-    join_all(questions).await.into_iter().collect()
+    let answers: Answers = join_all(questions).await.into_iter().collect();
+    let meant = answers.iter().filter_map(|(id, answer)| Some((id, answer.as_ref().ok()?)));
+    meant
+        .filter(|(id, answer)| answer.broker == **id)
+        .for_each(|(_, answer)| introducer.hear(answer));
+    answers
 }
 
 /// What those say who can be asked: the other initial brokers, or the seeds.
@@ -203,6 +213,39 @@ pub(crate) fn refuse_removed(others: &[Introduction]) -> Result<(), FormationErr
             other.broker
         ))),
     }
+}
+
+/// A broker that does not support the cluster's feature level could not read what the others write.
+pub(crate) fn refuse_level<'a>(
+    config: &Config,
+    introducer: &Introducer,
+    others: impl IntoIterator<Item = &'a Introduction>,
+) -> Result<(), FormationError> {
+    let mut levels = others.into_iter().filter_map(|other| other.feature_level);
+    let check = |level| check_levels(level, introducer.levels(), config.broker());
+    levels.try_for_each(check).map_err(FormationError::Refused)
+}
+
+/// The newest feature level that all initial brokers support; `None` while some have not said.
+///
+/// # Errors
+/// One line, when there is none.
+pub(crate) fn founding_level(
+    config: &Config,
+    introducer: &Introducer,
+) -> Result<Option<FeatureLevel>, String> {
+    let said = config.initial_brokers.iter().map(|one| introducer.heard(one.id));
+    let Some(said) = said.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let newest = said.iter().map(|levels| levels.max).min().unwrap_or_default();
+    if said.iter().all(|levels| levels.contains(newest)) {
+        return Ok(Some(newest));
+    }
+    let each = config.initial_brokers.iter().zip(said);
+    let each: Vec<_> = each.map(|(one, levels)| format!("broker {} {levels}", one.id)).collect();
+    Err(format!(
+        "the initial brokers have no feature level in common: {}: start all with versions that do",
+        each.join(", ")
+    ))
 }
 
 fn decide(config: &Config, answers: &Answers) -> Decision {
@@ -300,6 +343,8 @@ fn refuse_other_cluster(identity: &Identity, answers: &Answers) -> Result<(), Fo
 
 #[cfg(test)]
 mod tests {
+    use tidelog_types::FeatureLevels;
+
     use super::*;
 
     fn config(me: u32) -> Config {
@@ -320,6 +365,8 @@ mod tests {
             initial_brokers: config(id).initial_list(),
             known_brokers: Vec::new(),
             removed: false,
+            levels: FeatureLevels::SUPPORTED,
+            feature_level: None,
         }
     }
 
@@ -414,5 +461,52 @@ mod tests {
         assert!(refuse_other_cluster(&identity, &answers("c")).is_ok());
         let err = refuse_other_cluster(&identity, &answers("e")).unwrap_err().to_string();
         assert!(err.contains("belongs to cluster c, but broker 1 to cluster e"), "{err}");
+    }
+
+    fn levels(min: u32, max: u32) -> FeatureLevels {
+        FeatureLevels { min: FeatureLevel(min), max: FeatureLevel(max) }
+    }
+
+    #[test]
+    fn a_cluster_begins_at_the_newest_level_that_all_founders_support() {
+        let config = config(1);
+        let founding = |mine, two: Option<FeatureLevels>, three: Option<FeatureLevels>| {
+            let introducer = Introducer::new(&config, mine, None);
+            for (id, said) in [(2, two), (3, three)] {
+                let said = said.map(|levels| Introduction { levels, ..empty(id) });
+                said.iter().for_each(|said| introducer.hear(said));
+            }
+            founding_level(&config, &introducer)
+        };
+        let newest = |level| Ok(Some(FeatureLevel(level)));
+        assert_eq!(founding(levels(1, 2), Some(levels(1, 2)), Some(levels(1, 3))), newest(2));
+        assert_eq!(
+            founding(levels(1, 2), Some(FeatureLevels::UNSAID), Some(levels(1, 3))),
+            newest(1)
+        );
+        assert_eq!(founding(levels(1, 2), Some(levels(1, 2)), None), Ok(None));
+        let divided = founding(levels(3, 4), Some(levels(1, 2)), Some(levels(1, 4))).unwrap_err();
+        assert!(divided.contains("broker 1 3 to 4, broker 2 1 to 2, broker 3 1 to 4"), "{divided}");
+    }
+
+    #[test]
+    fn a_broker_that_does_not_support_the_level_of_its_cluster_is_refused() {
+        let config = config(1);
+        let refused = |mine, level: Option<u32>| {
+            let introducer = Introducer::new(&config, mine, None);
+            let other = Introduction { feature_level: level.map(FeatureLevel), ..empty(2) };
+            refuse_level(&config, &introducer, [&empty(3), &other]).map_err(|err| err.to_string())
+        };
+        assert_eq!(refused(levels(1, 2), Some(2)), Ok(()));
+        assert_eq!(refused(levels(3, 4), None), Ok(()));
+        let too_old = refused(levels(1, 2), Some(3)).unwrap_err();
+        assert_eq!(
+            too_old,
+            "the cluster is at feature level 3, but broker 1 supports 1 to 2: start it with a newer \
+             version of tidelog"
+        );
+        let too_new = refused(levels(2, 3), Some(1)).unwrap_err();
+        assert!(too_new.contains("at feature level 1, but broker 1 supports 2 to 3"), "{too_new}");
+        assert!(too_new.contains("finalize-upgrade"), "{too_new}");
     }
 }

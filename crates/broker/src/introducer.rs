@@ -4,13 +4,14 @@
 //! it: until then it cannot tell whom the cluster knows, and one whose disk was wiped would take that
 //! for an invitation. It says from the first moment that it has an identity.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_raft::{Introduce, Introduction};
-use tidelog_state::metadata::Machine;
-use tidelog_types::{BrokerId, NodeId};
+use tidelog_state::metadata::{Machine, check_levels};
+use tidelog_types::{BrokerId, FeatureLevels, NodeId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -35,7 +36,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Introducer {
     broker: BrokerId,
     initial_brokers: Vec<String>,
+    levels: FeatureLevels,
     phase: RwLock<Phase>,
+    /// What the initial brokers support, as far as they were heard.
+    heard: RwLock<BTreeMap<BrokerId, FeatureLevels>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,19 +47,23 @@ struct Phase {
     identity: Option<Identity>,
     /// Whether the cluster may be named.
     named: bool,
+    /// Whether what the broker knows of its cluster is as new as its start.
+    caught_up: bool,
     machine: Option<watch::Receiver<Arc<Machine>>>,
 }
 
 impl Introducer {
     /// For a broker that found `identity` in its data directory.
-    pub(crate) fn new(config: &Config, identity: Option<&Identity>) -> Self {
+    pub(crate) fn new(config: &Config, levels: FeatureLevels, identity: Option<&Identity>) -> Self {
         // A cluster that is still forming knows nobody, and waits for those who ask.
         let named = identity.is_some_and(|identity| identity.forming);
-        let phase = Phase { identity: identity.cloned(), named, machine: None };
+        let phase = Phase { identity: identity.cloned(), named, ..Phase::default() };
         Self {
             broker: config.broker(),
             initial_brokers: config.initial_list(),
+            levels,
             phase: RwLock::new(phase),
+            heard: RwLock::default(),
         }
     }
 
@@ -67,7 +75,27 @@ impl Introducer {
 
     /// What the broker knows of its cluster is as new as the broker's start.
     pub(crate) fn caught_up(&self) {
-        self.phase.write().unwrap_or_else(PoisonError::into_inner).named = true;
+        let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
+        (phase.named, phase.caught_up) = (true, true);
+    }
+
+    /// Another initial broker has said what it supports.
+    pub(crate) fn hear(&self, said: &Introduction) {
+        let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(said.broker, said.levels);
+    }
+
+    /// What an initial broker supports, this one included, if it was heard.
+    pub(crate) fn heard(&self, broker: BrokerId) -> Option<FeatureLevels> {
+        if broker == self.broker {
+            return Some(self.levels);
+        }
+        self.heard.read().unwrap_or_else(PoisonError::into_inner).get(&broker).copied()
+    }
+
+    /// The feature levels that this broker supports.
+    pub(crate) const fn levels(&self) -> FeatureLevels {
+        self.levels
     }
 
     /// From now on the broker knows what its cluster knows.
@@ -103,6 +131,15 @@ impl Introducer {
                 .map(|machine| registered(&machine.borrow()))
                 .unwrap_or_default(),
             removed: false,
+            levels: self.levels,
+            // An old level would turn away who no longer supports that.
+            feature_level: phase
+                .machine
+                .as_ref()
+                .filter(|_| phase.caught_up)
+                .map(|machine| machine.borrow())
+                .filter(|machine| machine.cluster().is_some())
+                .map(|machine| machine.feature_level()),
         }
     }
 
@@ -126,7 +163,8 @@ impl Introducer {
 /// goes on hearing from it.
 ///
 /// # Errors
-/// One line, when the cluster has removed this broker: nobody sends it the metadata any more that say so.
+/// One line, when the cluster has removed this broker: nobody sends it the metadata any more that say so;
+/// or when the cluster is at a feature level that this broker does not support.
 pub(crate) async fn catch_up(
     cluster: Arc<Cluster>,
     config: Config,
@@ -136,6 +174,11 @@ pub(crate) async fn catch_up(
     loop {
         match cluster.catch_up(Instant::now() + TRY_TIMEOUT).await {
             Ok(()) => {
+                let machine = cluster.machine();
+                if machine.cluster().is_some() {
+                    let level = machine.feature_level();
+                    check_levels(level, introducer.levels(), cluster.me.broker)?;
+                }
                 introducer.caught_up();
                 sleep(HEAR_EVERY).await;
             }
@@ -169,6 +212,9 @@ impl Introduce for Introducer {
             initial_brokers: me.initial_brokers,
             known_brokers: me.known_brokers.iter().map(|broker| broker.0).collect(),
             removed: self.has_removed(asker),
+            feature_level_min: me.levels.min.0,
+            feature_level_max: me.levels.max.0,
+            feature_level: me.feature_level.map_or(0, |level| level.0),
         }
     }
 }

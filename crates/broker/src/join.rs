@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::controller::{self, CommandRequest};
 use crate::environment::Environment;
+use crate::formation;
 use crate::identity::Identity;
 use crate::introducer::Introducer;
 use crate::others::Others;
@@ -50,6 +51,10 @@ pub(crate) enum Joined {
 pub(crate) async fn join(config: &Config, env: &Environment, introducer: &Introducer) -> Joined {
     let me = config.broker();
     let answers = ask(config, env, introducer).await;
+    let said = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    if let Err(err) = formation::refuse_level(config, introducer, said) {
+        return Joined::Refuse(err.to_string());
+    }
     let cluster_id = match decide(config, &answers) {
         Ok(Some(cluster_id)) => cluster_id,
         Ok(None) => return Joined::Wait(format!("one of its seeds, {}", seeds(config))),
@@ -202,6 +207,8 @@ async fn tell(config: &Config, env: &Environment, command: &Command) -> Result<O
 
 #[cfg(test)]
 mod tests {
+    use tidelog_types::FeatureLevels;
+
     use super::*;
 
     fn config() -> Config {
@@ -217,6 +224,8 @@ mod tests {
             initial_brokers: Vec::new(),
             known_brokers: known.iter().map(|id| BrokerId(*id)).collect(),
             removed: false,
+            levels: FeatureLevels::SUPPORTED,
+            feature_level: None,
         })
     }
 

@@ -59,8 +59,9 @@ mod voters;
 pub use broker::{Broker, ListenerAddress, RunError, StartError};
 pub use config::Config;
 pub use environment::{
-    BoundNetwork, Environment, Listener, ListenerName, LogFilter, Network, TcpNetwork,
+    BoundNetwork, Environment, Listener, ListenerName, LogFilter, Network, TcpNetwork, software,
 };
 pub use formation::FormationError;
 pub use identity::{Identity, IdentityError};
+pub use tidelog_state::metadata::Software;
 pub use view::{Map, MemoryMap, MemoryMaps, OpenMap, Pair, Put, SledMaps};

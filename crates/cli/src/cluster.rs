@@ -3,6 +3,7 @@
 mod brokers;
 mod can_stop;
 mod drain;
+mod finalize_upgrade;
 mod health;
 mod info;
 mod log_level;
@@ -34,6 +35,8 @@ pub(crate) enum ClusterCommand {
     Remove(remove::RemoveArgs),
     /// Spread replicas and leaders evenly over the brokers
     Rebalance(rebalance::RebalanceArgs),
+    /// Raise the feature level once all brokers run a new version, for good
+    FinalizeUpgrade(finalize_upgrade::FinalizeUpgradeArgs),
     /// Change what brokers log while they run
     LogLevel(log_level::LogLevelArgs),
 }
@@ -49,6 +52,7 @@ pub(crate) fn run(globals: &Globals, command: ClusterCommand) -> Result<ExitCode
             ClusterCommand::Drain(args) => drain::run(globals, &args).await,
             ClusterCommand::Remove(args) => remove::run(globals, &args).await,
             ClusterCommand::Rebalance(args) => rebalance::run(globals, &args).await,
+            ClusterCommand::FinalizeUpgrade(args) => finalize_upgrade::run(globals, &args).await,
             ClusterCommand::LogLevel(args) => log_level::run(globals, &args).await,
         }
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_client::RaftServiceClient;
-use tidelog_types::{BrokerId, Incarnation};
+use tidelog_types::{BrokerId, FeatureLevel, FeatureLevels, Incarnation};
 use tokio::time::timeout;
 
 use crate::link::connector::{self, Connector};
@@ -28,6 +28,10 @@ pub struct Introduction {
     pub known_brokers: Vec<BrokerId>,
     /// Whether its cluster has removed the broker that asks, or knows a later incarnation of it.
     pub removed: bool,
+    /// The feature levels that it supports.
+    pub levels: FeatureLevels,
+    /// The feature level of its cluster; `None` while it may not know the present one.
+    pub feature_level: Option<FeatureLevel>,
 }
 
 /// Asks the broker at `address` who it is, telling the same.
@@ -60,5 +64,15 @@ pub async fn introduce(
         initial_brokers: answer.initial_brokers,
         known_brokers: answer.known_brokers.into_iter().map(BrokerId).collect(),
         removed: answer.removed,
+        // A build that says neither is from before there were levels.
+        levels: FeatureLevels {
+            min: level(answer.feature_level_min).unwrap_or_default(),
+            max: level(answer.feature_level_max).unwrap_or_default(),
+        },
+        feature_level: level(answer.feature_level),
     })
+}
+
+fn level(said: u32) -> Option<FeatureLevel> {
+    (said > 0).then_some(FeatureLevel(said))
 }

@@ -66,6 +66,7 @@ pub(crate) fn of_broker(seed: u64, machine: &Machine) -> tidelog_broker::Environ
         maps: Arc::new(MemoryMaps),
         log_filter: None,
         lock_data_dir: false,
+        software: tidelog_broker::software(""),
     }
 }
 

@@ -12,12 +12,12 @@ use tidelog_proto::v1::{
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
     DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
     DescribeReplicasRequest, DescribeReplicasResponse, DrainBrokerRequest, DrainBrokerResponse,
-    Error, LeaderHint, MovePartitionsRequest, MovePartitionsResponse, PartitionRaft,
-    RebalancePartitionsRequest, RebalancePartitionsResponse, RemoveBrokerRequest,
-    RemoveBrokerResponse, ReplicaRaft, ScrubPartitionRequest, ScrubPartitionResponse,
-    SetLogLevelRequest, SetLogLevelResponse, TopicPartition, TransferLeaderItem,
-    TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult, TrimPartitionsRequest,
-    TrimPartitionsResponse,
+    Error, FinalizeUpgradeRequest, FinalizeUpgradeResponse, LeaderHint, MovePartitionsRequest,
+    MovePartitionsResponse, PartitionRaft, RebalancePartitionsRequest, RebalancePartitionsResponse,
+    RemoveBrokerRequest, RemoveBrokerResponse, ReplicaRaft, ScrubPartitionRequest,
+    ScrubPartitionResponse, SetLogLevelRequest, SetLogLevelResponse, TopicPartition,
+    TransferLeaderItem, TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult,
+    TrimPartitionsRequest, TrimPartitionsResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -136,6 +136,14 @@ impl AdminService for Api {
     ) -> Result<Response<RemoveBrokerResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.broker_removed(request.into_inner()).await?))
+    }
+
+    async fn finalize_upgrade(
+        &self,
+        request: Request<FinalizeUpgradeRequest>,
+    ) -> Result<Response<FinalizeUpgradeResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.upgrade_finalized(request.into_inner()).await?))
     }
 
     async fn describe_replicas(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog_proto::v1::{Broker, TopicDescription};
+use tidelog_proto::v1::{Broker, BrokerSoftware, TopicDescription};
 use tidelog_state::metadata::Machine;
 use tidelog_types::{BrokerId, GroupId, PartitionId, TopicId};
 
@@ -33,6 +33,20 @@ pub(super) fn count_replicas(machine: &Machine, brokers: &mut [Broker]) {
     }
     for broker in brokers {
         broker.replicas = counts.get(&broker.id).copied().unwrap_or_default();
+    }
+}
+
+/// Tells what each broker runs.
+pub(super) fn tell_software(machine: &Machine, brokers: &mut [Broker]) {
+    for broker in brokers {
+        let known = machine.broker(BrokerId(broker.id));
+        let software = known.and_then(|known| known.software.as_ref());
+        broker.software = software.map(|software| BrokerSoftware {
+            version: software.version().to_owned(),
+            commit: software.commit().to_owned(),
+            feature_level_min: software.levels.min.0,
+            feature_level_max: software.levels.max.0,
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use tidelog_proto::v1::{
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::describe::{complete_brokers, complete_topic, count_replicas};
+use super::describe::{complete_brokers, complete_topic, count_replicas, tell_software};
 use super::{Api, at_most, size, view_failed};
 use crate::access::{Operation, Resource};
 use crate::cluster::{CATCH_UP_TIMEOUT, unknown_topic};
@@ -45,7 +45,7 @@ impl Api {
         self.allow(Operation::Describe, Resource::Cluster)?;
         let mut response = DescribeClusterResponse {
             broker_id: self.core.config.broker_id,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: self.core.env.software.version().to_owned(),
             ..DescribeClusterResponse::default()
         };
         let phase = self.core.phase.borrow().clone();
@@ -63,7 +63,11 @@ impl Api {
         };
         let mut brokers = cluster.view.brokers().await.map_err(|err| view_failed(&err))?;
         complete_brokers(self, &cluster.live_brokers(), &mut brokers);
-        count_replicas(&cluster.machine(), &mut brokers);
+        let machine = cluster.machine();
+        count_replicas(&machine, &mut brokers);
+        tell_software(&machine, &mut brokers);
+        response.feature_level = machine.feature_level().0;
+        response.feature_level_common = machine.newest_common_level().0;
         response.cluster_id = id;
         response.controller_id = cluster.controller().map(|node| node.broker.0);
         response.brokers = brokers;

@@ -7,6 +7,7 @@ mod admin;
 mod brokers;
 mod create;
 mod describe;
+mod features;
 mod fetch;
 mod groups;
 mod health;

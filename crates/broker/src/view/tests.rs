@@ -4,7 +4,7 @@ use tidelog_log::disk::OsDisk;
 use tidelog_log::flusher::InlineFlusher;
 use tidelog_raft::{InlineExecutor, SystemClock, TcpConnector};
 use tidelog_state::metadata::{BrokerSpec, ClusterId, Command};
-use tidelog_types::{BrokerId, Incarnation, Timestamp, TopicId};
+use tidelog_types::{BrokerId, FeatureLevel, Incarnation, Timestamp, TopicId};
 
 use super::*;
 use crate::environment::TcpNetwork;
@@ -19,7 +19,8 @@ fn environment(maps: Arc<dyn OpenMap>) -> Environment {
         connector: Arc::new(TcpConnector),
     };
     let network = Arc::new(TcpNetwork);
-    Environment { node, network, maps, log_filter: None, lock_data_dir: false }
+    let software = crate::software("");
+    Environment { node, network, maps, log_filter: None, lock_data_dir: false, software }
 }
 
 fn machine(commands: &[Command]) -> Arc<Machine> {
@@ -37,6 +38,7 @@ fn script() -> Vec<Command> {
         incarnation: Incarnation(1),
         rack: Some("r".to_owned()),
         addresses: Vec::new(),
+        software: None,
     };
     let topic = |id: u128, name: &str| Command::CreateTopic {
         topic: TopicId(id),
@@ -48,7 +50,11 @@ fn script() -> Vec<Command> {
         unreachable: Vec::new(),
     };
     vec![
-        Command::FormCluster { cluster: ClusterId(9), brokers: vec![broker] },
+        Command::FormCluster {
+            cluster: ClusterId(9),
+            level: FeatureLevel::FIRST,
+            brokers: vec![broker],
+        },
         topic(1 << 100, "orders"),
         topic(2 << 100, "payments"),
         Command::DeleteTopic { topic: TopicId(1 << 100) },

@@ -13,4 +13,5 @@ mod records;
 mod subscribe;
 mod topics;
 mod unanswered;
+mod upgrades;
 mod windows;

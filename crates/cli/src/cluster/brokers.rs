@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use tidelog_client::admin::{BrokerFacts, Listener};
+use tidelog_types::{FeatureLevel, FeatureLevels};
 
 use crate::args::Globals;
 use crate::connect::connect;
@@ -21,7 +22,17 @@ struct BrokerView {
     rack: Option<String>,
     leaders: usize,
     replicas: u32,
+    version: Option<String>,
+    commit: Option<String>,
+    feature_levels: Option<LevelsView>,
     addresses: Vec<AddressView>,
+}
+
+/// The feature levels that a broker supports.
+#[derive(Debug, Serialize)]
+struct LevelsView {
+    min: u32,
+    max: u32,
 }
 
 /// Where a broker is reached on one listener.
@@ -41,6 +52,9 @@ const COLUMNS: &[Column] = &[
     Column::text("INTERNAL").only_wide(),
     Column::text("HTTP").only_wide(),
     Column::number("INCARNATION").only_wide(),
+    Column::text("VERSION").only_wide(),
+    Column::text("COMMIT").only_wide(),
+    Column::text("LEVELS").only_wide(),
 ];
 
 pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
@@ -57,6 +71,9 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
             address: format!("{}:{}", listener.host, listener.port),
             listener: listener.name,
         };
+        let levels = broker.software.as_ref().map(|software| software.levels);
+        let software = broker.software.map(|software| (software.version, software.commit));
+        let (version, commit) = software.unzip();
         BrokerView {
             broker: id,
             incarnation: broker.incarnation,
@@ -66,6 +83,10 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
             rack: broker.rack,
             leaders: partitions().filter(|p| p.leader == Some(id)).count(),
             replicas: broker.replicas,
+            version,
+            commit,
+            feature_levels: levels
+                .map(|levels| LevelsView { min: levels.min.0, max: levels.max.0 }),
             addresses: broker.listeners.into_iter().map(address).collect(),
         }
     };
@@ -74,6 +95,13 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
         Page::new().table(COLUMNS, brokers.iter().map(BrokerView::cells))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl LevelsView {
+    fn show(&self) -> String {
+        let (min, max) = (FeatureLevel(self.min), FeatureLevel(self.max));
+        FeatureLevels { min, max }.to_string()
+    }
 }
 
 impl BrokerView {
@@ -91,6 +119,9 @@ impl BrokerView {
             self.address("internal"),
             self.address("http"),
             self.incarnation.to_string(),
+            self.version.clone().unwrap_or_else(|| "-".to_owned()),
+            self.commit.clone().unwrap_or_else(|| "-".to_owned()),
+            self.feature_levels.as_ref().map_or_else(|| "-".to_owned(), LevelsView::show),
         ]
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tidelog_proto::v1;
 use tidelog_types::{
-    BrokerId, LogIndex, Offset, PartitionId, Term, Timestamp, TopicId, TopicName, TopicPartition,
+    BrokerId, FeatureLevel, FeatureLevels, LogIndex, Offset, PartitionId, Term, Timestamp, TopicId,
+    TopicName, TopicPartition,
 };
 
 use crate::Error;
@@ -168,6 +169,13 @@ pub struct ClusterFacts {
     pub answered_by: BrokerId,
     /// The version of the broker that answered.
     pub version: String,
+    /// Its feature level.
+    pub feature_level: FeatureLevel,
+    /// The newest feature level that all brokers support, which [`Admin::finalize_upgrade`] may raise it
+    /// to.
+    ///
+    /// [`Admin::finalize_upgrade`]: super::Admin::finalize_upgrade
+    pub feature_level_common: FeatureLevel,
     /// The leader of the metadata group, while there is one.
     pub controller: Option<BrokerId>,
     /// The brokers, by id.
@@ -191,10 +199,24 @@ pub struct BrokerFacts {
     /// Partitions that have a replica there, or whose group may still need one, the cluster's own
     /// included.
     pub replicas: u32,
+    /// What it ran when it registered last; `None` when that version does not say.
+    pub software: Option<SoftwareFacts>,
     /// Where clients reach it.
     pub address: String,
     /// All of its listeners.
     pub listeners: Vec<Listener>,
+}
+
+/// What a broker runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SoftwareFacts {
+    /// Its version.
+    pub version: String,
+    /// The commit that it was built from, or `unknown`.
+    pub commit: String,
+    /// The feature levels that it supports.
+    pub levels: FeatureLevels,
 }
 
 /// A listener of a broker.
@@ -415,6 +437,8 @@ impl From<v1::DescribeClusterResponse> for ClusterFacts {
             id: cluster.cluster_id,
             answered_by: BrokerId(cluster.broker_id),
             version: cluster.version,
+            feature_level: level(cluster.feature_level),
+            feature_level_common: level(cluster.feature_level_common),
             controller: cluster.controller_id.map(BrokerId),
             brokers: cluster.brokers.into_iter().map(BrokerFacts::from).collect(),
         }
@@ -435,10 +459,27 @@ impl From<v1::Broker> for BrokerFacts {
             alive: broker.alive,
             draining: broker.draining,
             replicas: broker.replicas,
+            software: broker.software.map(SoftwareFacts::from),
             address: broker.address,
             listeners: listeners.collect(),
         }
     }
+}
+
+impl From<v1::BrokerSoftware> for SoftwareFacts {
+    fn from(software: v1::BrokerSoftware) -> Self {
+        let (min, max) = (software.feature_level_min, software.feature_level_max);
+        Self {
+            version: software.version,
+            commit: software.commit,
+            levels: FeatureLevels { min: level(min), max: level(max) },
+        }
+    }
+}
+
+/// A broker that knows of no levels leaves them out.
+fn level(said: u32) -> FeatureLevel {
+    if said == 0 { FeatureLevel::FIRST } else { FeatureLevel(said) }
 }
 
 impl Health {

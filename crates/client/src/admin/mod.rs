@@ -6,6 +6,7 @@
 mod brokers;
 mod calls;
 mod facts;
+mod features;
 mod group_facts;
 mod groups;
 mod moves;
@@ -29,8 +30,9 @@ pub use brokers::{PlannedLoad, PlannedMove, Rebalance};
 pub use facts::{
     BrokerFacts, ClusterFacts, ConfigFacts, ConfigSource, CreatedTopic, Health, HealthStatus,
     LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, PartitionFacts, RaftFacts,
-    ReplicaFacts, ScrubFacts, TopicFacts, TopicSummary,
+    ReplicaFacts, ScrubFacts, SoftwareFacts, TopicFacts, TopicSummary,
 };
+pub use features::{FeatureFacts, Finalized};
 
 pub use group_facts::{
     GroupFacts, GroupLag, GroupPartition, GroupState, GroupSummary, HoldingFacts, MemberFacts,

@@ -37,6 +37,15 @@ pub struct IntroduceResponse {
     /// what its disk holds is nobody's any more. To one without an incarnation: whether its id was.
     #[prost(bool, tag = "6")]
     pub removed: bool,
+    /// The lowest feature level that the answering broker supports; 0 when it knows of none: 1.
+    #[prost(uint32, tag = "7")]
+    pub feature_level_min: u32,
+    /// The highest feature level that the answering broker supports; 0 when it knows of none: 1.
+    #[prost(uint32, tag = "8")]
+    pub feature_level_max: u32,
+    /// Feature level of its cluster; 0 while the answering broker may not know the present one.
+    #[prost(uint32, tag = "9")]
+    pub feature_level: u32,
 }
 /// RaftVote is a vote or, when committed, an established leadership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -726,6 +726,45 @@ pub struct RemoveBrokerRequest {
 /// RemoveBrokerResponse is empty: the broker is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveBrokerResponse {}
+/// FinalizeUpgradeRequest names a feature level.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FinalizeUpgradeRequest {
+    /// The level. 0: the newest that all brokers support.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// Only check whether it could be raised.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+    /// How long the broker that is asked may try. 0: 10,000. At most 300,000.
+    #[prost(uint32, tag = "3")]
+    pub timeout_ms: u32,
+}
+/// FinalizeUpgradeResponse tells what became of the level.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FinalizeUpgradeResponse {
+    /// The level before.
+    #[prost(uint32, tag = "1")]
+    pub previous_level: u32,
+    /// The level now or, with validate_only, the level that it could have.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
+    /// What the levels above the previous one allow, by level.
+    #[prost(message, repeated, tag = "3")]
+    pub features: ::prost::alloc::vec::Vec<Feature>,
+}
+/// Feature is what becomes possible at a feature level.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Feature {
+    /// The level.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// Its name, in one word.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What it allows, in one line.
+    #[prost(string, tag = "3")]
+    pub allows: ::prost::alloc::string::String,
+}
 /// DescribeReplicasRequest asks one broker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeReplicasRequest {}
@@ -1297,6 +1336,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "RemoveBroker"));
             self.inner.unary(req, path, codec).await
         }
+        /// FinalizeUpgrade raises the feature level of the cluster, for good: from then on no broker can go back
+        /// to a version that does not support it. FEATURE_UPDATE_FAILED while a broker does not.
+        pub async fn finalize_upgrade(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FinalizeUpgradeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FinalizeUpgradeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/FinalizeUpgrade",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "FinalizeUpgrade"));
+            self.inner.unary(req, path, codec).await
+        }
         /// DescribeReplicas lists the replicas that the asked broker hosts, with their size.
         pub async fn describe_replicas(
             &mut self,
@@ -1504,6 +1569,15 @@ pub mod admin_service_server {
             request: tonic::Request<super::RemoveBrokerRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RemoveBrokerResponse>,
+            tonic::Status,
+        >;
+        /// FinalizeUpgrade raises the feature level of the cluster, for good: from then on no broker can go back
+        /// to a version that does not support it. FEATURE_UPDATE_FAILED while a broker does not.
+        async fn finalize_upgrade(
+            &self,
+            request: tonic::Request<super::FinalizeUpgradeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FinalizeUpgradeResponse>,
             tonic::Status,
         >;
         /// DescribeReplicas lists the replicas that the asked broker hosts, with their size.
@@ -2183,6 +2257,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveBrokerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/FinalizeUpgrade" => {
+                    #[allow(non_camel_case_types)]
+                    struct FinalizeUpgradeSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::FinalizeUpgradeRequest>
+                    for FinalizeUpgradeSvc<T> {
+                        type Response = super::FinalizeUpgradeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FinalizeUpgradeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::finalize_upgrade(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FinalizeUpgradeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5077,6 +5196,12 @@ pub struct DescribeClusterResponse {
     /// Why the cluster has not formed: one line that says for whom the broker waits. Empty once it has.
     #[prost(string, tag = "6")]
     pub waiting_for: ::prost::alloc::string::String,
+    /// Feature level of the cluster; 0 from a version that knows of none, which is level 1.
+    #[prost(uint32, tag = "7")]
+    pub feature_level: u32,
+    /// The newest feature level that all brokers support, which FinalizeUpgrade may raise it to.
+    #[prost(uint32, tag = "8")]
+    pub feature_level_common: u32,
 }
 /// Broker is a broker of the cluster.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5106,6 +5231,26 @@ pub struct Broker {
     /// included. Only DescribeCluster tells.
     #[prost(uint32, tag = "8")]
     pub replicas: u32,
+    /// What it ran when it registered last; absent when that version does not say, which then supports
+    /// feature level 1 only. Only DescribeCluster tells.
+    #[prost(message, optional, tag = "9")]
+    pub software: ::core::option::Option<BrokerSoftware>,
+}
+/// BrokerSoftware is what a broker runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrokerSoftware {
+    /// Its version.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The commit that it was built from, or "unknown".
+    #[prost(string, tag = "2")]
+    pub commit: ::prost::alloc::string::String,
+    /// The lowest feature level that it supports.
+    #[prost(uint32, tag = "3")]
+    pub feature_level_min: u32,
+    /// The highest feature level that it supports.
+    #[prost(uint32, tag = "4")]
+    pub feature_level_max: u32,
 }
 /// ListenerAddress is where one listener is reached.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use tidelog_types::{BrokerId, Incarnation, NodeId};
+use tidelog_types::{BrokerId, FeatureLevels, Incarnation, NodeId};
+
+use super::Software;
 
 /// The most brokers of a cluster.
 pub const BROKERS_MAX: usize = 1_000;
@@ -55,9 +57,17 @@ pub struct BrokerSpec {
     pub rack: Option<String>,
     /// Its advertised addresses, one per listener.
     pub addresses: Vec<Address>,
+    /// What it runs; `None` from a build that does not say, and of a broker that has not registered.
+    pub software: Option<Software>,
 }
 
 impl BrokerSpec {
+    /// The feature levels that it supports.
+    #[must_use]
+    pub fn levels(&self) -> FeatureLevels {
+        levels(self.software.as_ref())
+    }
+
     /// What is wrong with the description, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         let id = self.id;
@@ -100,6 +110,8 @@ pub struct Broker {
     pub rack: Option<String>,
     /// Its advertised addresses, by listener name; empty until it registers.
     pub addresses: Vec<Address>,
+    /// What it ran when it registered last; `None` until it has, or when that build does not say.
+    pub software: Option<Software>,
     /// Whether its replicas are to go elsewhere: it is given no new ones.
     pub is_draining: bool,
     /// The token with which its newest incarnation was asked for, so that a repeated request
@@ -114,19 +126,27 @@ impl Broker {
             incarnation: spec.incarnation,
             rack: None,
             addresses: Vec::new(),
+            software: None,
             is_draining: false,
             incarnation_token: 0,
         };
-        broker.describe(spec.rack, spec.addresses);
+        broker.describe(spec);
         broker
     }
 
-    /// Takes over rack and addresses; tells whether anything changed.
-    pub(super) fn describe(&mut self, rack: Option<String>, mut addresses: Vec<Address>) -> bool {
+    /// Takes over rack, addresses and software; tells whether anything changed.
+    pub(super) fn describe(&mut self, spec: BrokerSpec) -> bool {
+        let BrokerSpec { rack, mut addresses, software, .. } = spec;
         addresses.sort();
-        let changed = self.rack != rack || self.addresses != addresses;
-        (self.rack, self.addresses) = (rack, addresses);
+        let changed = self.rack != rack || self.addresses != addresses || self.software != software;
+        (self.rack, self.addresses, self.software) = (rack, addresses, software);
         changed
+    }
+
+    /// The feature levels that it supports.
+    #[must_use]
+    pub fn levels(&self) -> FeatureLevels {
+        levels(self.software.as_ref())
     }
 
     /// The Raft node that it is now.
@@ -140,4 +160,8 @@ impl Broker {
     pub fn address(&self, listener: &str) -> Option<&Address> {
         self.addresses.iter().find(|address| address.listener == listener)
     }
+}
+
+fn levels(software: Option<&Software>) -> FeatureLevels {
+    software.map_or(FeatureLevels::UNSAID, |software| software.levels)
 }

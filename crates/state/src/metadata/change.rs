@@ -11,6 +11,8 @@ pub enum Change {
     Formed,
     /// A broker is new or gone, or has another incarnation, rack or address, or is being drained.
     Broker(BrokerId),
+    /// The cluster's feature level was raised.
+    FeatureLevel,
     /// A config of the whole cluster changed: every topic may be concerned.
     ClusterConfig,
     /// A topic is new, with its partitions.

@@ -7,15 +7,19 @@
 //!   3 renew broker      6 set configs      9 allocate producer ids
 //!   10 add partitions   11 move partitions    12 report members
 //!   13 report left        14 drain broker       15 remove broker
+//!   16 finalize upgrade   17 form cluster at a level above the first: cluster, level, brokers
 //! ```
+//! What a broker runs stands among its addresses, see `software`.
+//!
 //! Random values (ids, tokens, where placement begins) are chosen by the proposer and stand in the
 //! command, so that every replica applies the same.
 
 use tidelog_types::{
-    BrokerId, GroupId, Incarnation, LogIndex, LogPosition, NodeId, PartitionId, Term, TopicId,
+    BrokerId, FeatureLevel, GroupId, Incarnation, LogIndex, LogPosition, NodeId, PartitionId, Term,
+    TopicId,
 };
 
-use super::{Address, BrokerSpec, ClusterId};
+use super::{Address, BrokerSpec, ClusterId, Software};
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
@@ -28,6 +32,8 @@ pub enum Command {
     FormCluster {
         /// The new cluster's id.
         cluster: ClusterId,
+        /// The feature level that it begins at; all its brokers support it.
+        level: FeatureLevel,
         /// Its brokers.
         brokers: Vec<BrokerSpec>,
     },
@@ -127,6 +133,13 @@ pub enum Command {
         /// The broker.
         broker: BrokerId,
     },
+    /// Raises the feature level, for good. Proposed again, it finds it raised. A broker that does not know
+    /// this command cannot read the metadata behind it: it must not be proposed before
+    /// [`Machine::check_finalize`](super::Machine::check_finalize) allows it.
+    FinalizeUpgrade {
+        /// The level.
+        level: FeatureLevel,
+    },
     /// A broker asks for a block of producer ids. Repeated, it gets another block: ids are many.
     AllocateProducerIds {
         /// The broker, for the log's reader.
@@ -209,9 +222,14 @@ impl Command {
 
 fn write_command(writer: &mut Writer, command: &Command) {
     match command {
-        Command::FormCluster { cluster, brokers } => {
-            writer.u8(1);
+        Command::FormCluster { cluster, level, brokers } => {
+            // As before there were levels, where that says the same.
+            let has_level = *level != FeatureLevel::FIRST;
+            writer.u8(if has_level { 17 } else { 1 });
             writer.u128(cluster.0);
+            if has_level {
+                writer.u32(level.0);
+            }
             writer.list(brokers.iter(), write_broker);
         }
         Command::RegisterBroker { broker } => {
@@ -315,6 +333,10 @@ fn write_command(writer: &mut Writer, command: &Command) {
             writer.u8(15);
             writer.u32(broker.0);
         }
+        Command::FinalizeUpgrade { level } => {
+            writer.u8(16);
+            writer.u32(level.0);
+        }
     }
 }
 
@@ -322,6 +344,7 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
     Ok(match reader.u8()? {
         1 => Command::FormCluster {
             cluster: ClusterId(reader.u128()?),
+            level: FeatureLevel::FIRST,
             brokers: reader.list(read_broker)?,
         },
         2 => Command::RegisterBroker { broker: read_broker(reader)? },
@@ -371,6 +394,12 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
         },
         14 => Command::DrainBroker { broker: BrokerId(reader.u32()?), draining: reader.flag()? },
         15 => Command::RemoveBroker { broker: BrokerId(reader.u32()?) },
+        16 => Command::FinalizeUpgrade { level: FeatureLevel(reader.u32()?) },
+        17 => Command::FormCluster {
+            cluster: ClusterId(reader.u128()?),
+            level: read_raised_level(reader)?,
+            brokers: reader.list(read_broker)?,
+        },
         _ => return Err(reader.malformed()),
     })
 }
@@ -404,33 +433,55 @@ fn read_report(reader: &mut Reader<'_>) -> Result<LeaderReport, DecodeError> {
 fn write_broker(writer: &mut Writer, broker: &BrokerSpec) {
     writer.u32(broker.id.0);
     writer.u32(broker.incarnation.0);
-    write_place(writer, broker.rack.as_deref(), &broker.addresses);
+    write_place(writer, broker.rack.as_deref(), &broker.addresses, broker.software.as_ref());
 }
 
 fn read_broker(reader: &mut Reader<'_>) -> Result<BrokerSpec, DecodeError> {
     let id = BrokerId(reader.u32()?);
     let incarnation = Incarnation(reader.u32()?);
-    let (rack, addresses) = read_place(reader)?;
-    Ok(BrokerSpec { id, incarnation, rack, addresses })
+    let (rack, addresses, software) = read_place(reader)?;
+    Ok(BrokerSpec { id, incarnation, rack, addresses, software })
 }
 
-pub(super) fn write_place(writer: &mut Writer, rack: Option<&str>, addresses: &[Address]) {
+/// A level that is written only when it is not the first, so that equal values have equal bytes.
+pub(super) fn read_raised_level(reader: &mut Reader<'_>) -> Result<FeatureLevel, DecodeError> {
+    let level = FeatureLevel(reader.u32()?);
+    if level == FeatureLevel::FIRST { Err(reader.malformed()) } else { Ok(level) }
+}
+
+pub(super) fn write_place(
+    writer: &mut Writer,
+    rack: Option<&str>,
+    addresses: &[Address],
+    software: Option<&Software>,
+) {
     writer.option(rack, Writer::text);
-    writer.list(addresses.iter(), |writer, address| {
+    let software = software.map(Software::to_address);
+    let addresses: Vec<&Address> = addresses.iter().chain(&software).collect();
+    writer.list(addresses.into_iter(), |writer, address| {
         writer.text(&address.listener);
         writer.text(&address.host);
         writer.u32(u32::from(address.port));
     });
 }
 
-pub(super) fn read_place(
-    reader: &mut Reader<'_>,
-) -> Result<(Option<String>, Vec<Address>), DecodeError> {
+/// Where a broker is, and what it runs.
+type Place = (Option<String>, Vec<Address>, Option<Software>);
+
+pub(super) fn read_place(reader: &mut Reader<'_>) -> Result<Place, DecodeError> {
     let rack = reader.option(Reader::text)?;
-    let addresses = reader.list(|reader| {
+    let mut addresses = reader.list(|reader| {
         let (listener, host) = (reader.text()?, reader.text()?);
         let port = u16::try_from(reader.u32()?).map_err(|_| reader.malformed())?;
         Ok(Address { listener, host, port })
     })?;
-    Ok((rack, addresses))
+    // Whatever is not understood stays an address, on this build and on every other.
+    let software = match addresses.last().and_then(Software::from_address) {
+        None => None,
+        said => {
+            addresses.pop();
+            said
+        }
+    };
+    Ok((rack, addresses, software))
 }

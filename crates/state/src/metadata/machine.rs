@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_types::{
-    BrokerId, ErrorCode, GroupId, Incarnation, LogPosition, NodeId, PartitionId, ProducerId,
-    Timestamp, TopicId, TopicName,
+    BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation, LogPosition, NodeId, PartitionId,
+    ProducerId, Timestamp, TopicId, TopicName,
 };
 
 use super::config::{CONFIG_KEYS, resolve};
@@ -33,12 +33,13 @@ pub struct Applied {
 /// - Entries are applied once each, by ascending index.
 /// - Nothing but the cluster's formation is accepted before it, and it happens once.
 /// - `names` holds each live topic once, and no other.
-/// - Producer ids and incarnations only go up.
+/// - Producer ids, incarnations and the feature level only go up.
 /// - A refused command changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     pub(super) applied: Option<LogPosition>,
     pub(super) cluster: Option<ClusterId>,
+    pub(super) feature_level: FeatureLevel,
     pub(super) brokers: BTreeMap<BrokerId, Broker>,
     /// The last incarnations of brokers that were removed. One that comes back under such an id gets a
     /// later one: what the old disk holds is another node's.
@@ -226,8 +227,8 @@ impl Machine {
         append_time: Timestamp,
         changes: &mut Vec<Change>,
     ) -> Reply {
-        if let Command::FormCluster { cluster, brokers } = command {
-            return self.form(*cluster, brokers, changes);
+        if let Command::FormCluster { cluster, level, brokers } = command {
+            return self.form(*cluster, *level, brokers, changes);
         }
         if self.cluster.is_none() {
             let message = "the cluster has not formed yet";
@@ -251,6 +252,7 @@ impl Machine {
             Command::ReportLeft { node, groups } => Ok(self.report_left(*node, groups, changes)),
             Command::DrainBroker { broker, draining } => self.drain(*broker, *draining, changes),
             Command::RemoveBroker { broker } => self.remove(*broker, changes),
+            Command::FinalizeUpgrade { level } => self.finalize(*level, changes),
             Command::AllocateProducerIds { .. } => self.allocate_producer_ids(),
             Command::AddPartitions { topic, partitions, rotation, unreachable } => {
                 self.add_partitions(*topic, *partitions, *rotation, unreachable, changes)

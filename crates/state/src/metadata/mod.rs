@@ -9,6 +9,7 @@ mod broker;
 mod change;
 mod command;
 mod config;
+mod features;
 mod machine;
 mod moves;
 mod outcome;
@@ -16,6 +17,7 @@ mod placement;
 mod plan;
 mod registry;
 mod snapshot;
+mod software;
 mod topic;
 mod topics;
 
@@ -29,10 +31,13 @@ pub use config::{
     CONFIG_KEYS, ConfigEntry, ConfigKey, ConfigOverrides, ConfigSource, ConfigValue, InvalidConfig,
     TopicConfig,
 };
+pub use features::check_levels;
 pub use machine::{Applied, Machine, PRODUCER_IDS_PER_BLOCK};
 pub use outcome::{Outcome, Refusal, Reply, decode_reply, encode_reply};
 pub use placement::place;
 pub use plan::{Grounds, Load, Plan, evacuate, rebalance};
+pub use snapshot::VERSION as SNAPSHOT_VERSION;
+pub use software::Software;
 pub use topic::{
     Leader, Leaving, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_DEFAULT, PARTITIONS_PER_TOPIC_MAX,
     Partition, PartitionState, REPLICATION_FACTOR_DEFAULT_MAX, REPLICATION_FACTOR_MAX, TOPICS_MAX,

@@ -9,11 +9,12 @@
 //!   4 created: topic u128, partitions u32, replication_factor u32
 //!   9 partitions added: partitions u32         10 partitions move: changed u32
 //!   11 broker drains: replicas u32             12 broker removed
+//!   13 feature level: level u32
 //! ```
 
 use std::fmt;
 
-use tidelog_types::{ErrorCode, Incarnation, ProducerId, TopicId};
+use tidelog_types::{ErrorCode, FeatureLevel, Incarnation, ProducerId, TopicId};
 
 use super::ClusterId;
 use crate::DecodeError;
@@ -74,6 +75,11 @@ pub enum Outcome {
     },
     /// The broker is no part of the cluster any more.
     BrokerRemoved,
+    /// The cluster has this feature level, now or since the same command was applied before.
+    FeatureLevel {
+        /// The level.
+        level: FeatureLevel,
+    },
     /// Producer ids that nobody else gets.
     ProducerIds {
         /// The first.
@@ -153,6 +159,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         10 => Ok(Outcome::PartitionsMove { changed: reader.u32()? }),
         11 => Ok(Outcome::BrokerDrains { replicas: reader.u32()? }),
         12 => Ok(Outcome::BrokerRemoved),
+        13 => Ok(Outcome::FeatureLevel { level: FeatureLevel(reader.u32()?) }),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -203,5 +210,9 @@ fn write_outcome(writer: &mut Writer, outcome: &Outcome) {
             writer.u32(*replicas);
         }
         Outcome::BrokerRemoved => writer.u8(12),
+        Outcome::FeatureLevel { level } => {
+            writer.u8(13);
+            writer.u32(level.0);
+        }
     }
 }

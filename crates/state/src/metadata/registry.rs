@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidelog_types::{BrokerId, ErrorCode, GroupId, Incarnation};
+use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation};
 
 use super::machine::unknown_broker;
 use super::{
@@ -14,6 +14,7 @@ impl Machine {
     pub(super) fn form(
         &mut self,
         cluster: ClusterId,
+        level: FeatureLevel,
         brokers: &[BrokerSpec],
         changes: &mut Vec<Change>,
     ) -> Reply {
@@ -30,6 +31,11 @@ impl Machine {
             let count = brokers.len();
             return invalid(format!("{count} brokers given, 1 to {BROKERS_MAX} are allowed"));
         }
+        if level < FeatureLevel::FIRST {
+            return invalid(format!(
+                "a cluster begins at feature level 1 or above, not at {level}"
+            ));
+        }
         if let Some(problem) = brokers.iter().find_map(BrokerSpec::problem) {
             return invalid(problem);
         }
@@ -38,6 +44,7 @@ impl Machine {
             return invalid(format!("broker {} is given twice", twice.id));
         }
         self.cluster = Some(cluster);
+        self.feature_level = level;
         changes.push(Change::Formed);
         for spec in brokers {
             changes.push(Change::Broker(spec.id));
@@ -46,12 +53,13 @@ impl Machine {
         Ok(Outcome::Formed { cluster })
     }
 
-    /// Takes over where a broker is reached.
+    /// Takes over where a broker is reached and what it runs.
     pub(super) fn register(&mut self, spec: &BrokerSpec, changes: &mut Vec<Change>) -> Reply {
         let invalid = |message| Err(Refusal::new(ErrorCode::InvalidRequest, message));
         if let Some(problem) = spec.problem() {
             return invalid(problem);
         }
+        let level = self.feature_level;
         let Some(broker) = self.brokers.get_mut(&spec.id) else {
             if self.removed.contains_key(&spec.id) {
                 return invalid(format!("broker {} was removed from the cluster", spec.id));
@@ -67,7 +75,10 @@ impl Machine {
                 spec.id, broker.incarnation, spec.incarnation
             ));
         }
-        if broker.describe(spec.rack.clone(), spec.addresses.clone()) {
+        if let Err(problem) = super::check_levels(level, spec.levels(), spec.id) {
+            return invalid(problem);
+        }
+        if broker.describe(spec.clone()) {
             changes.push(Change::Broker(spec.id));
         }
         Ok(Outcome::Registered { incarnation: broker.incarnation })
@@ -95,7 +106,8 @@ impl Machine {
             let message = format!("broker {id} has used up its incarnations");
             return Err(Refusal::new(ErrorCode::ResourceExhausted, message));
         };
-        let empty = BrokerSpec { id, incarnation, rack: None, addresses: Vec::new() };
+        let empty =
+            BrokerSpec { id, incarnation, rack: None, addresses: Vec::new(), software: None };
         let broker = self.brokers.entry(id).or_insert_with(|| Broker::new(empty));
         broker.incarnation = incarnation;
         broker.incarnation_token = token;
@@ -111,6 +123,7 @@ impl Machine {
         );
         Ok(Outcome::Incarnation { incarnation })
     }
+
     /// Tells whether a broker's replicas are to go elsewhere.
     pub(super) fn drain(
         &mut self,

@@ -1,9 +1,10 @@
 //! The metadata machine in bytes.
 //!
 //! ```text
-//! version u8 = 3
+//! version u8 = 4, at the first feature level 3
 //! applied      option (term u64, index u64)
 //! cluster      option u128
+//! feature_level u32, in version 4
 //! producer_id_next i64
 //! configs      list of (key text, value text)
 //! brokers      list of (id u32, incarnation u32, token u128, rack option text, addresses,
@@ -17,17 +18,21 @@
 //!              revision u32, leaving list of (node u64, released u8))
 //! ```
 //! In version 1 a partition ended with its leader, for none ever moved; up to version 2 no broker was
-//! drained or removed.
+//! drained or removed. Up to version 3 there were no feature levels, which is to say the first: there
+//! nothing newer is written, so that the version before can come back.
+//!
+//! What a broker runs stands among its addresses, see `software`.
 //!
 //! Configs stand as text, so that a later version may widen what a key takes.
 
 use std::collections::BTreeMap;
 
 use tidelog_types::{
-    BrokerId, Incarnation, LogIndex, LogPosition, NodeId, Term, Timestamp, TopicId, TopicName,
+    BrokerId, FeatureLevel, Incarnation, LogIndex, LogPosition, NodeId, Term, Timestamp, TopicId,
+    TopicName,
 };
 
-use super::command::{read_place, write_place};
+use super::command::{read_place, read_raised_level, write_place};
 use super::{
     Broker, ClusterId, ConfigOverrides, Leader, Leaving, Machine, Partition, PartitionState, Topic,
     TopicState,
@@ -35,12 +40,20 @@ use super::{
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
-const VERSION: u8 = 3;
+/// The newest version that this build reads and writes.
+pub const VERSION: u8 = 4;
+
+/// The version of clusters at the first feature level, and of single topics and brokers.
+const VERSION_OF_FIRST_LEVEL: u8 = 3;
 
 pub(super) fn encode(machine: &Machine) -> Vec<u8> {
-    let mut writer = Writer::new(VERSION);
+    let is_first = machine.feature_level == FeatureLevel::FIRST;
+    let mut writer = Writer::new(if is_first { VERSION_OF_FIRST_LEVEL } else { VERSION });
     writer.option(machine.applied, write_position);
     writer.option(machine.cluster, |writer, cluster| writer.u128(cluster.0));
+    if !is_first {
+        writer.u32(machine.feature_level.0);
+    }
     writer.i64(machine.producer_id_next);
     write_configs(&mut writer, &machine.configs);
     writer.list(machine.brokers.values(), write_broker);
@@ -56,6 +69,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let mut reader = Reader::new("metadata snapshot", VERSION, bytes)?;
     let applied = reader.option(read_position)?;
     let cluster = reader.option(|reader| reader.u128().map(ClusterId))?;
+    let feature_level = match reader.version() {
+        0..=3 => FeatureLevel::FIRST,
+        _ => read_raised_level(&mut reader)?,
+    };
     let producer_id_next = reader.i64()?;
     let configs = read_configs(&mut reader)?;
     let brokers = reader.list(read_broker)?;
@@ -80,14 +97,24 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
     let brokers = brokers.into_iter().map(|broker| (broker.id, broker)).collect();
     let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
     let removed = removed.into_iter().collect();
-    Ok(Machine { applied, cluster, brokers, removed, topics, names, configs, producer_id_next })
+    Ok(Machine {
+        applied,
+        cluster,
+        feature_level,
+        brokers,
+        removed,
+        topics,
+        names,
+        configs,
+        producer_id_next,
+    })
 }
 
 impl Topic {
     /// The topic's bytes, as they stand in the snapshot, for views that keep one value per topic.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new(VERSION);
+        let mut writer = Writer::new(VERSION_OF_FIRST_LEVEL);
         write_topic(&mut writer, self);
         writer.finish()
     }
@@ -108,7 +135,7 @@ impl Broker {
     /// The broker's bytes, as they stand in the snapshot.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new(VERSION);
+        let mut writer = Writer::new(VERSION_OF_FIRST_LEVEL);
         write_broker(&mut writer, self);
         writer.finish()
     }
@@ -129,7 +156,7 @@ fn write_broker(writer: &mut Writer, broker: &Broker) {
     writer.u32(broker.id.0);
     writer.u32(broker.incarnation.0);
     writer.u128(broker.incarnation_token);
-    write_place(writer, broker.rack.as_deref(), &broker.addresses);
+    write_place(writer, broker.rack.as_deref(), &broker.addresses, broker.software.as_ref());
     writer.flag(broker.is_draining);
 }
 
@@ -137,9 +164,9 @@ fn read_broker(reader: &mut Reader<'_>) -> Result<Broker, DecodeError> {
     let id = BrokerId(reader.u32()?);
     let incarnation = Incarnation(reader.u32()?);
     let incarnation_token = reader.u128()?;
-    let (rack, addresses) = read_place(reader)?;
+    let (rack, addresses, software) = read_place(reader)?;
     let is_draining = reader.version() >= 3 && reader.flag()?;
-    Ok(Broker { id, incarnation, rack, addresses, is_draining, incarnation_token })
+    Ok(Broker { id, incarnation, rack, addresses, software, is_draining, incarnation_token })
 }
 
 fn write_configs(writer: &mut Writer, configs: &ConfigOverrides) {

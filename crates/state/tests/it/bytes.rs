@@ -6,12 +6,13 @@ use std::time::Duration;
 use tidelog_state::group;
 use tidelog_state::metadata::{
     self, Address, BrokerSpec, ClusterId, ConfigChange, ConfigScope, LeaderReport, MembersReport,
-    PartitionMove, Refusal,
+    PartitionMove, Refusal, Software,
 };
 use tidelog_state::{DecodeError, partition};
 use tidelog_types::{
-    BrokerId, ErrorCode, GroupId, GroupName, Incarnation, LogIndex, LogPosition, MemberId, NodeId,
-    Offset, PartitionId, ProducerEpoch, ProducerId, Term, Timestamp, TopicId, TopicName,
+    BrokerId, ErrorCode, FeatureLevel, FeatureLevels, GroupId, GroupName, Incarnation, LogIndex,
+    LogPosition, MemberId, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Term, Timestamp,
+    TopicId, TopicName,
 };
 
 use crate::golden::{check, from_hex, hex};
@@ -120,6 +121,51 @@ fn metadata_snapshot() {
     refuses_other_bytes(&bytes, metadata::Machine::decode);
 }
 
+/// What is new with feature levels, and how it looks to a build from before them.
+#[test]
+fn metadata_commands_of_feature_levels() {
+    let mut text = String::new();
+    for command in commands_of_levels() {
+        let bytes = command.encode();
+        assert_eq!(metadata::Command::decode(&bytes).as_ref(), Ok(&command));
+        refuses_other_bytes(&bytes, metadata::Command::decode);
+        let debug = format!("{command:?}");
+        writeln!(text, "{}\n{}", debug.split(' ').next().unwrap(), hex(&bytes)).unwrap();
+    }
+    check("bytes/metadata_commands_of_levels_v1.hex", &text);
+}
+
+#[test]
+fn metadata_snapshot_above_the_first_feature_level() {
+    let mut machine = metadata::Machine::new();
+    for (index, command) in commands_of_levels().iter().enumerate() {
+        let position = LogPosition { term: Term(1), index: LogIndex(index as u64) };
+        let reply = machine.apply(position, command, Timestamp(1_700_000_000_000)).reply;
+        assert!(reply.is_ok(), "{command:?}: {reply:?}");
+    }
+    assert_eq!(machine.feature_level(), FeatureLevel(3));
+    let bytes = machine.encode();
+    assert_eq!(metadata::Machine::decode(&bytes), Ok(machine));
+    check("bytes/metadata_snapshot_v4.hex", &hex(&bytes));
+    refuses_other_bytes(&bytes, metadata::Machine::decode);
+}
+
+/// The first level has one form, that of the version before.
+#[test]
+fn the_first_feature_level_is_never_written() {
+    let mut machine = metadata::Machine::new();
+    apply_all(&mut machine).for_each(drop);
+    assert_eq!(machine.encode()[0], 3);
+    let mut raised = machine;
+    let level = FeatureLevel(1);
+    let at = raised.applied().unwrap();
+    let next = LogPosition { term: at.term, index: at.index.next() };
+    let finalize = metadata::Command::FinalizeUpgrade { level };
+    let applied = raised.apply(next, &finalize, Timestamp(0));
+    assert!(applied.reply.is_ok() && applied.changes.is_empty());
+    assert_eq!(raised.encode()[0], 3);
+}
+
 /// As a version wrote it that knew of no brokers that leave.
 #[test]
 fn metadata_snapshot_of_version_2() {
@@ -188,6 +234,7 @@ fn commands() -> Vec<metadata::Command> {
         incarnation: Incarnation(1),
         rack: rack.map(str::to_owned),
         addresses: vec![Address { listener: "client".into(), host: "b".into(), port: 7071 }],
+        software: None,
     };
     let create = |topic, name: &str| metadata::Command::CreateTopic {
         topic,
@@ -205,6 +252,7 @@ fn commands() -> Vec<metadata::Command> {
     vec![
         metadata::Command::FormCluster {
             cluster: ClusterId(0xabcd),
+            level: FeatureLevel::FIRST,
             brokers: vec![broker(1, Some("a")), broker(2, None)],
         },
         metadata::Command::RegisterBroker { broker: broker(2, Some("b")) },
@@ -256,6 +304,32 @@ fn commands() -> Vec<metadata::Command> {
         },
         metadata::Command::DrainBroker { broker: BrokerId(2), draining: true },
         metadata::Command::RemoveBroker { broker: BrokerId(2) },
+    ]
+}
+
+/// Those that came with feature levels, all accepted when they are applied in turn.
+fn commands_of_levels() -> Vec<metadata::Command> {
+    let broker = |id: u32, max: u32| BrokerSpec {
+        id: BrokerId(id),
+        incarnation: Incarnation(1),
+        rack: None,
+        addresses: vec![Address { listener: "client".into(), host: "b".into(), port: 7071 }],
+        software: Some(Software::new(
+            "0.1.0",
+            "4f2a",
+            FeatureLevels { min: FeatureLevel(1), max: FeatureLevel(max) },
+        )),
+    };
+    let unsaid = BrokerSpec { software: None, ..broker(2, 2) };
+    vec![
+        metadata::Command::FormCluster {
+            cluster: ClusterId(0xabcd),
+            level: FeatureLevel(2),
+            brokers: vec![broker(1, 2), unsaid],
+        },
+        metadata::Command::RegisterBroker { broker: broker(1, 3) },
+        metadata::Command::RegisterBroker { broker: broker(2, 3) },
+        metadata::Command::FinalizeUpgrade { level: FeatureLevel(3) },
     ]
 }
 
@@ -343,6 +417,6 @@ fn refuses_other_bytes<T: std::fmt::Debug>(
         flipped[bit / 8] ^= 1 << (bit % 8);
         let _either = decode(&flipped);
     }
-    let newer = [&[bytes[0] + 1], &bytes[1..]].concat();
+    let newer = [&[u8::MAX], &bytes[1..]].concat();
     assert!(matches!(decode(&newer), Err(DecodeError::NewerFormat { .. })));
 }

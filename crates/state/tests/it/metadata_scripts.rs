@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 
 use tidelog_state::metadata::{
     Address, BrokerSpec, Change, ClusterId, Command, ConfigChange, ConfigScope, LeaderReport,
-    Machine, MembersReport, Outcome, PartitionMove, Reply, TopicState, decode_reply, encode_reply,
+    Machine, MembersReport, Outcome, PartitionMove, Reply, Software, TopicState, decode_reply,
+    encode_reply,
 };
 use tidelog_types::{
-    BrokerId, GroupId, Incarnation, LogIndex, LogPosition, NodeId, PartitionId, Term, Timestamp,
-    TopicId,
+    BrokerId, FeatureLevel, FeatureLevels, GroupId, Incarnation, LogIndex, LogPosition, NodeId,
+    PartitionId, Term, Timestamp, TopicId,
 };
 
 use crate::golden::{arg, run_all, text_arg};
@@ -41,6 +42,14 @@ fn run(machine: &mut Machine, words: &[&str]) -> String {
             let node = node(words[1]);
             let on = machine.live_partitions().filter(|(_, p)| machine.belongs_on(node, p));
             on.map(|(group, _)| show_group(machine, group)).collect::<Vec<_>>().join(" ")
+        }
+        "newest-level" => machine.newest_common_level().to_string(),
+        "require" => {
+            let needed = FeatureLevel(arg(words, "level", 0));
+            match machine.require(needed, "cleanup.policy=compact") {
+                Ok(()) => "allowed".into(),
+                Err(refusal) => refusal.to_string(),
+            }
         }
         "snapshot" => {
             let bytes = machine.encode();
@@ -79,11 +88,13 @@ fn parse(words: &[&str]) -> Command {
     match words[0] {
         "form" => Command::FormCluster {
             cluster: ClusterId(arg(words, "cluster", 0)),
+            level: FeatureLevel(arg(words, "level", 1)),
             brokers: list("brokers").map(broker).collect(),
         },
         "register" => {
             let mut broker = broker(text_arg(words, "broker").unwrap());
             broker.incarnation = Incarnation(arg(words, "incarnation", 1));
+            broker.software = text_arg(words, "levels").map(software);
             for listener in ["client", "internal"] {
                 if let Some(address) = text_arg(words, listener) {
                     let (host, port) = address.split_once(':').unwrap();
@@ -130,6 +141,7 @@ fn parse(words: &[&str]) -> Command {
             draining: text_arg(words, "cancel").is_none(),
         },
         "remove" => Command::RemoveBroker { broker: BrokerId(arg(words, "broker", 0)) },
+        "finalize" => Command::FinalizeUpgrade { level: FeatureLevel(arg(words, "level", 0)) },
         "delete" => Command::DeleteTopic { topic: topic() },
         "set" => Command::SetConfigs {
             scope: scope(words[1]),
@@ -156,7 +168,15 @@ fn broker(text: &str) -> BrokerSpec {
         incarnation: Incarnation(1),
         rack: rack.map(str::to_owned),
         addresses: Vec::new(),
+        software: None,
     }
+}
+
+/// `1-2`: a build that supports these feature levels.
+fn software(text: &str) -> Software {
+    let (min, max) = text.split_once('-').unwrap();
+    let level = |text: &str| FeatureLevel(text.parse().unwrap());
+    Software::new("0.1.0", "4f2a", FeatureLevels { min: level(min), max: level(max) })
 }
 
 fn node(text: &str) -> NodeId {
@@ -224,7 +244,12 @@ fn scope(word: &str) -> ConfigScope {
 
 fn show(machine: &Machine) -> String {
     let mut text = match machine.cluster() {
-        Some(cluster) => format!("cluster {}", cluster.0),
+        Some(cluster) if machine.feature_level() == FeatureLevel::FIRST => {
+            format!("cluster {}", cluster.0)
+        }
+        Some(cluster) => {
+            format!("cluster {} at feature level {}", cluster.0, machine.feature_level())
+        }
         None => "no cluster".into(),
     };
     for broker in machine.brokers() {
@@ -234,6 +259,9 @@ fn show(machine: &Machine) -> String {
         }
         if broker.is_draining {
             text.push_str(" draining");
+        }
+        if let Some(software) = &broker.software {
+            write!(text, " {software}: {}", software.levels).unwrap();
         }
         for Address { listener, host, port } in &broker.addresses {
             write!(text, " {listener} {host}:{port}").unwrap();
@@ -303,6 +331,7 @@ fn show_reply(reply: &Reply) -> String {
         Ok(Outcome::PartitionsMove { changed }) => format!("{changed} to move"),
         Ok(Outcome::BrokerDrains { replicas }) => format!("{replicas} replicas there"),
         Ok(Outcome::BrokerRemoved) => "removed".into(),
+        Ok(Outcome::FeatureLevel { level }) => format!("feature level {level}"),
         Ok(Outcome::ProducerIds { first, count }) => format!("{count} from {first}"),
     }
 }
@@ -311,6 +340,7 @@ fn show_change(machine: &Machine, change: Change) -> String {
     match change {
         Change::Formed => "formed".into(),
         Change::Broker(id) => format!("broker {id}"),
+        Change::FeatureLevel => format!("feature level {}", machine.feature_level()),
         Change::ClusterConfig => "cluster config".into(),
         Change::TopicCreated(id) => format!("topic {} created", id.0),
         Change::TopicConfig(id) => format!("topic {} config", id.0),

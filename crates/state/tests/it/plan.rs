@@ -7,7 +7,7 @@ use tidelog_state::metadata::{
     rebalance,
 };
 use tidelog_types::{
-    BrokerId, GroupId, Incarnation, LogIndex, LogPosition, Term, Timestamp, TopicId,
+    BrokerId, FeatureLevel, GroupId, Incarnation, LogIndex, LogPosition, Term, Timestamp, TopicId,
 };
 
 use crate::dice::{Dice, seeds};
@@ -19,6 +19,7 @@ fn cluster(racks: &[Option<&str>], topics: &[u32], more: &[Option<&str>]) -> Mac
         incarnation: Incarnation(1),
         rack: rack.map(str::to_owned),
         addresses: Vec::new(),
+        software: None,
     };
     let mut machine = Machine::new();
     let mut index = 0;
@@ -28,7 +29,8 @@ fn cluster(racks: &[Option<&str>], topics: &[u32], more: &[Option<&str>]) -> Mac
         machine.apply(at, &command, Timestamp(0)).reply.unwrap();
     };
     let brokers: Vec<_> = racks.iter().enumerate().map(spec).collect();
-    apply(&mut machine, Command::FormCluster { cluster: ClusterId(1), brokers });
+    let form = Command::FormCluster { cluster: ClusterId(1), level: FeatureLevel::FIRST, brokers };
+    apply(&mut machine, form);
     for (n, partitions) in topics.iter().enumerate() {
         let topic = TopicId(300 + n as u128);
         let create = Command::CreateTopic {

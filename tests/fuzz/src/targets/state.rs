@@ -36,12 +36,8 @@ pub(super) const PARTITION_SNAPSHOT: Target = target!(
     partition::Machine::encode
 );
 
-pub(super) const METADATA_COMMAND: Target = target!(
-    "metadata-command",
-    golden(include_str!("../../../../crates/state/tests/golden/bytes/metadata_commands_v1.hex")),
-    metadata::Command::decode,
-    metadata::Command::encode
-);
+pub(super) const METADATA_COMMAND: Target =
+    target!("metadata-command", commands(), metadata::Command::decode, metadata::Command::encode);
 
 pub(super) const METADATA_REPLY: Target = target!(
     "metadata-reply",
@@ -94,12 +90,22 @@ fn round<T: PartialEq + Debug>(
     })
 }
 
+fn commands() -> Vec<Vec<u8>> {
+    let all = include_str!("../../../../crates/state/tests/golden/bytes/metadata_commands_v1.hex");
+    let levels = include_str!(
+        "../../../../crates/state/tests/golden/bytes/metadata_commands_of_levels_v1.hex"
+    );
+    [golden(all), golden(levels)].concat()
+}
+
 fn snapshots() -> Vec<Vec<u8>> {
+    let levels =
+        include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v4.hex");
     let newest =
         include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v2.hex");
     let first =
         include_str!("../../../../crates/state/tests/golden/bytes/metadata_snapshot_v1.hex");
-    [golden(newest), golden(first)].concat()
+    [golden(newest), golden(first), golden(levels)].concat()
 }
 
 fn machine() -> metadata::Machine {

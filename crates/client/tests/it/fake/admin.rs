@@ -204,6 +204,13 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn finalize_upgrade(
+        &self,
+        _: Request<v1::FinalizeUpgradeRequest>,
+    ) -> Result<Response<v1::FinalizeUpgradeResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn describe_replicas(
         &self,
         _: Request<v1::DescribeReplicasRequest>,
