@@ -18,7 +18,7 @@ use tidelog_log::disk::{Disk, Open};
 use tidelog_types::{BrokerId, Incarnation, NodeId};
 
 /// The newest format that this build reads and writes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 const FILE: &str = "node.toml";
 

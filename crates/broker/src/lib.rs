@@ -34,6 +34,7 @@ mod environment;
 #[cfg(tidelog_faults)]
 pub mod faults;
 mod formation;
+mod formats;
 mod groups;
 mod guard;
 mod hosted;
@@ -62,6 +63,7 @@ pub use environment::{
     BoundNetwork, Environment, Listener, ListenerName, LogFilter, Network, TcpNetwork, software,
 };
 pub use formation::FormationError;
+pub use formats::{Format, formats};
 pub use identity::{Identity, IdentityError};
 pub use tidelog_state::metadata::Software;
 pub use view::{Map, MemoryMap, MemoryMaps, OpenMap, Pair, Put, SledMaps};

@@ -140,7 +140,7 @@ pub(crate) enum Command {
     /// Read files of a data directory, without a broker
     #[command(subcommand)]
     Dump(dump::DumpCommand),
-    /// Print the version
+    /// Print version, commit, feature levels and the versions of all formats
     Version,
     /// Print a completion script for a shell
     Completion {

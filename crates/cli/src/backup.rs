@@ -27,6 +27,7 @@ mod writer;
 
 pub(crate) use args::{ExportArgs, ImportArgs};
 pub(crate) use export::run as export;
+pub(crate) use format::VERSION;
 pub(crate) use import::run as import;
 pub use reader::Damage;
 

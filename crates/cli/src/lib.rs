@@ -35,6 +35,7 @@ mod server;
 mod tail;
 mod target;
 mod topic;
+mod version;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ pub use failure::{Exit, Failure, chain};
 pub use moment::{Zone, parse_duration};
 pub use output::{Color, Column, Format, Output, Page};
 
-use args::{Cli, Command, Globals};
+use args::{Cli, Command};
 
 /// Runs the command line of this process.
 #[must_use]
@@ -80,20 +81,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Partition(command) => partition::run(globals, command),
         Command::Context(command) => context::run(globals, command),
         Command::Dump(command) => dump::run(globals, command),
-        Command::Version => version(globals),
+        Command::Version => version::run(globals),
         Command::Completion { shell } => completion(shell),
     }
-}
-
-fn version(globals: &Globals) -> Result<ExitCode, Failure> {
-    #[derive(serde::Serialize)]
-    struct Version {
-        version: &'static str,
-    }
-    let version = env!("CARGO_PKG_VERSION");
-    let page = |_| Page::new().sentence(format!("tidelog {version}"));
-    globals.output().item("version", &Version { version }, page)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {

@@ -12,6 +12,7 @@ use tidelog_broker::{Broker, Config, Environment, LogFilter, StartError, logging
 use tracing::error;
 
 use crate::interrupt::Interrupt;
+use crate::version::COMMIT;
 use crate::{Failure, chain, local, parse_duration, runtime};
 
 /// Arguments of `tidelog server`.
@@ -105,6 +106,7 @@ async fn serve(
     let mut environment = Environment::system(&config)
         .map_err(|error| Failure::because("the broker's threads do not start", &error))?;
     environment.log_filter = Some(filter);
+    environment.software = tidelog_broker::software(COMMIT);
     let broker = Broker::start(config, environment).await.map_err(|error| not_started(&error))?;
     tokio::select! {
         biased;

@@ -27,6 +27,7 @@ mod entry;
 mod envelope;
 mod error;
 pub mod flusher;
+pub mod formats;
 mod frontier;
 mod log;
 mod segment;

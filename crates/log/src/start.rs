@@ -29,7 +29,7 @@ pub struct StartPoint {
 }
 
 const MAGIC: &[u8; 8] = b"tidestrt";
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 24 + FRONTIER_BYTES;
 
 /// Why bytes are no start point.

@@ -35,6 +35,9 @@ pub mod v1 {
 
 pub use error::UnknownCode;
 
+/// The version of the protocol, which is the number in the name of its package.
+pub const PROTOCOL: u32 = 1;
+
 /// The descriptors of the public services: an encoded `google.protobuf.FileDescriptorSet`.
 #[cfg(feature = "reflection")]
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/tidelog.v1.bin");

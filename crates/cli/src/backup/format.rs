@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The version of the format, raised when an old reader would misread it.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// A block ends at the first of the two.
 pub(super) const BLOCK_LINES_MAX: u64 = 1_000;
 pub(super) const BLOCK_BYTES_MAX: u64 = 1 << 20;

@@ -38,7 +38,7 @@ struct Head {
 }
 
 const MAGIC: &[u8; 8] = b"tidevote";
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 const HEAD_BYTES: usize = 64;
 
 impl Head {

@@ -18,7 +18,7 @@ use crate::flusher::{FlushJob, Flusher};
 use crate::log::Done;
 use crate::stats::Stats;
 use file::VotesFile;
-pub(crate) use file::read;
+pub(crate) use file::{FORMAT, read};
 pub use record::{GroupRecord, Vote};
 
 /// The votes of a node: what Raft must never forget, of all its groups.

@@ -38,6 +38,7 @@ pub use membership::{
 };
 pub use offsets::{Committed, OFFSET_METADATA_BYTES_MAX, OFFSETS_MAX};
 pub use outcome::{Outcome, Refusal};
+pub use snapshot::VERSION as SNAPSHOT_VERSION;
 pub use topics::Topics;
 
 /// A partition of a topic, as groups know it: by the topic's id, not by its name.

@@ -36,7 +36,8 @@ use super::{
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
-const VERSION: u8 = 1;
+/// The newest version that this build reads and writes.
+pub const VERSION: u8 = 1;
 
 pub(super) fn encode(machine: &Machine) -> Vec<u8> {
     let mut writer = Writer::new(VERSION);

@@ -27,4 +27,5 @@ pub use event::{Event, Outcome};
 pub use machine::Machine;
 pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCER_KEPT_MS_MIN, PRODUCERS_MAX};
 pub use sequencer::Sequencer;
+pub use snapshot::VERSION as SNAPSHOT_VERSION;
 pub use time_guard::{CLOCK_STEP_MS_MAX, ClockJump};

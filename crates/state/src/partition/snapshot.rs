@@ -23,7 +23,8 @@ use super::{Compaction, Machine, Mature};
 use crate::DecodeError;
 use crate::codec::{Reader, Writer};
 
-const VERSION: u8 = 2;
+/// The newest version that this build reads and writes.
+pub const VERSION: u8 = 2;
 
 /// The version of a partition that was never to be compacted.
 const VERSION_WITHOUT_COMPACTION: u8 = 1;
