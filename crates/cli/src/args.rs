@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::{Zone, parse_duration};
 use crate::output::{Color, Format, Output};
 use crate::{
-    apply, bench, cluster, consume, context, demo, dump, group, local, partition, produce, server,
-    tail, topic,
+    apply, bench, cluster, consume, context, debug, demo, dump, group, local, partition, produce,
+    server, tail, topic,
 };
 
 /// A partitioned log cluster: server, command line and local cluster
@@ -137,6 +137,9 @@ pub(crate) enum Command {
     /// Name clusters, and choose the one that commands talk to
     #[command(subcommand)]
     Context(context::ContextCommand),
+    /// Gather what somebody needs who looks for a fault
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
     /// Read files of a data directory, without a broker
     #[command(subcommand)]
     Dump(dump::DumpCommand),

@@ -14,6 +14,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use brokers::look as brokers;
+pub(crate) use health::look as health;
+pub(crate) use info::look as info;
+
 use crate::Failure;
 use crate::args::Globals;
 use crate::runtime::block_on;

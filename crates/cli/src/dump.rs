@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tidelog_log::OpenError;
 
+pub(crate) use votes::views as votes;
+
 use crate::args::Globals;
 use crate::{Exit, Failure};
 

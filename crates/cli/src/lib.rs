@@ -15,6 +15,7 @@ mod confirm;
 mod connect;
 mod consume;
 mod context;
+mod debug;
 pub mod demo;
 mod dump;
 mod failure;
@@ -80,6 +81,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Cluster(command) => cluster::run(globals, command),
         Command::Partition(command) => partition::run(globals, command),
         Command::Context(command) => context::run(globals, command),
+        Command::Debug(command) => debug::run(globals, command),
         Command::Dump(command) => dump::run(globals, command),
         Command::Version => version::run(globals),
         Command::Completion { shell } => completion(shell),

@@ -148,6 +148,20 @@ impl Output {
     }
 }
 
+/// One thing in JSON, as [`Output::item`] prints it.
+pub(crate) fn json_item<T: Serialize>(kind: &'static str, item: &T) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    object(&mut bytes, &Item { kind, version: VERSION, item })?;
+    Ok(bytes)
+}
+
+/// A list in JSON, as [`Output::items`] prints it.
+pub(crate) fn json_items<T: Serialize>(kind: &'static str, items: &[T]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    object(&mut bytes, &Items { kind, version: VERSION, items })?;
+    Ok(bytes)
+}
+
 fn object(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     out.write_all(b"\n")

@@ -10,6 +10,7 @@ mod transfer;
 use std::process::ExitCode;
 
 pub(crate) use args::{PartitionCommand, topic_partition};
+pub(crate) use raft::look_at_all as rafts;
 
 use crate::Failure;
 use crate::args::Globals;

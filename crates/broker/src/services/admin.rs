@@ -10,9 +10,10 @@ use tidelog_proto::v1::{
     AlterConfigsRequest, AlterConfigsResponse, CanStopRequest, CanStopResponse,
     ClusterHealthRequest, ClusterHealthResponse, CreatePartitionsRequest, CreatePartitionsResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    DescribePartitionRaftRequest, DescribePartitionRaftResponse, DescribePartitionRaftResult,
-    DescribeReplicasRequest, DescribeReplicasResponse, DrainBrokerRequest, DrainBrokerResponse,
-    Error, FinalizeUpgradeRequest, FinalizeUpgradeResponse, LeaderHint, MovePartitionsRequest,
+    DescribeConfigurationRequest, DescribeConfigurationResponse, DescribePartitionRaftRequest,
+    DescribePartitionRaftResponse, DescribePartitionRaftResult, DescribeReplicasRequest,
+    DescribeReplicasResponse, DrainBrokerRequest, DrainBrokerResponse, Error,
+    FinalizeUpgradeRequest, FinalizeUpgradeResponse, LeaderHint, MovePartitionsRequest,
     MovePartitionsResponse, PartitionRaft, RebalancePartitionsRequest, RebalancePartitionsResponse,
     RemoveBrokerRequest, RemoveBrokerResponse, ReplicaRaft, ScrubPartitionRequest,
     ScrubPartitionResponse, SetLogLevelRequest, SetLogLevelResponse, TopicPartition,
@@ -160,6 +161,15 @@ impl AdminService for Api {
     ) -> Result<Response<CanStopResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.can_stop_told(request.into_inner()).await?))
+    }
+
+    async fn describe_configuration(
+        &self,
+        _request: Request<DescribeConfigurationRequest>,
+    ) -> Result<Response<DescribeConfigurationResponse>, Status> {
+        self.allow(Operation::Describe, Resource::Cluster)?;
+        let (broker_id, toml) = (self.core.config.broker_id, self.core.config.print());
+        Ok(Response::new(DescribeConfigurationResponse { broker_id, toml }))
     }
 
     async fn set_log_level(

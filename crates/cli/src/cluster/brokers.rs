@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tidelog_client::Client;
 use tidelog_client::admin::{BrokerFacts, Listener};
 use tidelog_types::{FeatureLevel, FeatureLevels};
 
@@ -13,7 +14,7 @@ use crate::{Column, Failure, Page};
 
 /// A broker and what it carries.
 #[derive(Debug, Serialize)]
-struct BrokerView {
+pub(crate) struct BrokerView {
     broker: u32,
     incarnation: u32,
     alive: bool,
@@ -58,10 +59,18 @@ const COLUMNS: &[Column] = &[
 ];
 
 pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
-    let client = connect(globals).await?;
+    let brokers = look(&connect(globals).await?).await?;
+    globals.output().items("cluster.brokers", &brokers, |_| {
+        Page::new().table(COLUMNS, brokers.iter().map(BrokerView::cells))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for them.
+pub(crate) async fn look(client: &Client) -> Result<Vec<BrokerView>, Failure> {
     let cluster = client.admin().cluster().await?;
     let mut all: Vec<TopicView> = Vec::new();
-    for (_, topic) in describe(&client, &[]).await? {
+    for (_, topic) in describe(client, &[]).await? {
         all.push(topic?);
     }
     let partitions = || all.iter().flat_map(|topic| &topic.partitions);
@@ -90,11 +99,7 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
             addresses: broker.listeners.into_iter().map(address).collect(),
         }
     };
-    let brokers: Vec<BrokerView> = cluster.brokers.into_iter().map(view).collect();
-    globals.output().items("cluster.brokers", &brokers, |_| {
-        Page::new().table(COLUMNS, brokers.iter().map(BrokerView::cells))
-    })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(cluster.brokers.into_iter().map(view).collect())
 }
 
 impl LevelsView {

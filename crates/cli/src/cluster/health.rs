@@ -35,7 +35,7 @@ pub(crate) struct HealthArgs {
 
 /// The cluster's health, as one of its brokers sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct HealthView {
+pub(crate) struct HealthView {
     healthy: bool,
     /// `healthy`, `degraded`, `unavailable` or, when nobody could be asked, `unreachable`.
     status: &'static str,
@@ -97,7 +97,8 @@ async fn look_again(globals: &Globals, client: &mut Option<Client>) -> Result<He
     Ok(health)
 }
 
-async fn look(client: &Client) -> Result<HealthView, Failure> {
+/// Asks for it.
+pub(crate) async fn look(client: &Client) -> Result<HealthView, Failure> {
     Ok(client.admin().health().await?.into())
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tidelog_client::Client;
 
 use crate::args::Globals;
 use crate::connect::connect;
@@ -11,7 +12,7 @@ use crate::{Failure, Page};
 
 /// The cluster in a few numbers.
 #[derive(Debug, Serialize)]
-struct Info {
+pub(crate) struct Info {
     cluster_id: String,
     version: String,
     answered_by: u32,
@@ -26,10 +27,16 @@ struct Info {
 }
 
 pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
-    let client = connect(globals).await?;
+    let info = look(&connect(globals).await?).await?;
+    globals.output().item("cluster.info", &info, |_| info.page())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for it.
+pub(crate) async fn look(client: &Client) -> Result<Info, Failure> {
     let cluster = client.admin().cluster().await?;
     let topics = client.admin().list_topics().await?;
-    let info = Info {
+    Ok(Info {
         cluster_id: cluster.id,
         version: cluster.version,
         answered_by: cluster.answered_by.0,
@@ -40,9 +47,7 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, Failure> {
         live_brokers: cluster.brokers.iter().filter(|broker| broker.alive).count(),
         topics: topics.len(),
         partitions: topics.iter().map(|topic| u64::from(topic.partitions)).sum(),
-    };
-    globals.output().item("cluster.info", &info, |_| info.page())?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 impl Info {

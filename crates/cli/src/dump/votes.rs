@@ -14,7 +14,7 @@ use crate::{Column, Failure, Page};
 
 /// What a node remembers of one Raft group.
 #[derive(Debug, Serialize)]
-struct VoteView {
+pub(crate) struct VoteView {
     group: String,
     term: Option<u64>,
     voted_for: Option<String>,
@@ -35,11 +35,16 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn run(globals: &Globals, file: &Path) -> Result<ExitCode, Failure> {
     let groups = dump::votes(&OsDisk, file).map_err(|error| super::not_opened(&error))?;
-    let votes: Vec<VoteView> = groups.iter().map(VoteView::new).collect();
+    let votes = views(&groups);
     globals.output().items("dump.votes", &votes, |_| {
         Page::new().table(COLUMNS, votes.iter().map(VoteView::cells))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a node remembers, group by group.
+pub(crate) fn views(groups: &[(GroupId, GroupRecord)]) -> Vec<VoteView> {
+    groups.iter().map(VoteView::new).collect()
 }
 
 impl VoteView {

@@ -76,7 +76,7 @@ async fn watch(
 fn show(output: Output, args: &DescribeArgs, facts: GroupFacts) -> Result<Outcomes, Failure> {
     let mut outcomes = Outcomes::default();
     if !args.lag {
-        let group = GroupView::from(facts);
+        let group = GroupView::from(&facts);
         output.item("group.describe", &group, |_| group.page())?;
         return Ok(outcomes);
     }

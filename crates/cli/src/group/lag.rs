@@ -20,7 +20,7 @@ pub(super) struct Lag {
 
 /// How far a group is in a partition. What is not known is absent.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct PartitionLag {
+pub(crate) struct PartitionLag {
     topic: String,
     partition: u32,
     committed: Option<u64>,

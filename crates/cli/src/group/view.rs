@@ -10,7 +10,7 @@ use crate::{Column, Page};
 
 /// A group with its members.
 #[derive(Debug, Serialize)]
-pub(super) struct GroupView {
+pub(crate) struct GroupView {
     group: String,
     state: &'static str,
     epoch: u32,
@@ -134,14 +134,14 @@ pub(super) fn state(state: GroupState) -> &'static str {
     }
 }
 
-impl From<GroupFacts> for GroupView {
-    fn from(group: GroupFacts) -> Self {
+impl From<&GroupFacts> for GroupView {
+    fn from(group: &GroupFacts) -> Self {
         Self {
             group: group.group.to_string(),
             state: state(group.state),
             epoch: group.epoch,
-            coordinator: group.coordinator.map(|leader| leader.broker.0),
-            members: group.members.into_iter().map(MemberView::from).collect(),
+            coordinator: group.coordinator.as_ref().map(|leader| leader.broker.0),
+            members: group.members.iter().cloned().map(MemberView::from).collect(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `tidelog partition raft`: where the Raft group of a partition stands.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
 use tidelog_client::admin::{Admin, RaftFacts, ReplicaFacts};
-use tidelog_client::{BrokerId, Error};
+use tidelog_client::{BrokerId, Client, Error};
 use tidelog_types::{LogIndex, TopicPartition};
 use tokio::time::timeout;
 
@@ -19,9 +20,12 @@ use crate::{Column, Failure, Page, chain};
 /// How long one replica is asked; one that is down must not hold up the others.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How many partitions one call may ask for.
+const PARTITIONS_PER_CALL: usize = 1_000;
+
 /// The group, as its replicas tell it.
 #[derive(Debug, Serialize)]
-struct GroupView {
+pub(crate) struct GroupView {
     topic: String,
     partition: u32,
     leader: Option<u32>,
@@ -79,6 +83,63 @@ pub(super) async fn run(globals: &Globals, args: &RaftArgs) -> Result<ExitCode, 
     let group = GroupView::new(name, &answers);
     globals.output().item("partition.raft", &group, |_| group.page())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All groups of all topics, as their replicas tell them: each broker is asked once for many.
+pub(crate) async fn look_at_all(client: &Client) -> Result<Vec<GroupView>, Failure> {
+    let admin = client.admin();
+    let names = admin.list_topics().await?.into_iter().map(|topic| topic.name);
+    let mut on: BTreeMap<BrokerId, Vec<TopicPartition>> = BTreeMap::new();
+    for (name, topic) in admin.describe_topics(names).await? {
+        // Deleted since it was listed, or not described: the part on topics tells.
+        for facts in topic.iter().flat_map(|topic| &topic.partitions) {
+            for replica in &facts.replicas {
+                let partition = TopicPartition { topic: name.clone(), partition: facts.partition };
+                on.entry(*replica).or_default().push(partition);
+            }
+        }
+    }
+    let brokers = admin.cluster().await?.brokers;
+    let address = |id: BrokerId| {
+        brokers.iter().find(|broker| broker.id == id).map(|broker| broker.address.clone())
+    };
+    let asked =
+        on.iter().map(|(id, partitions)| ask_for_many(&admin, *id, address(*id), partitions));
+    let mut answers: BTreeMap<TopicPartition, Vec<Answer>> = BTreeMap::new();
+    for (partition, answer) in join_all(asked).await.into_iter().flatten() {
+        answers.entry(partition).or_default().push(answer);
+    }
+    Ok(answers.iter().map(|(name, answers)| GroupView::new(name, answers)).collect())
+}
+
+async fn ask_for_many(
+    admin: &Admin,
+    id: BrokerId,
+    address: Option<String>,
+    partitions: &[TopicPartition],
+) -> Vec<(TopicPartition, Answer)> {
+    let mut told = Vec::with_capacity(partitions.len());
+    for some in partitions.chunks(PARTITIONS_PER_CALL) {
+        let problem = match &address {
+            None => "its address is not known".to_owned(),
+            Some(address) => {
+                let call = admin.describe_rafts_at(address, some.to_vec());
+                match timeout(REPLICA_TIMEOUT, call).await {
+                    Ok(Ok(answers)) => {
+                        let answer = |(partition, facts): (_, Result<_, Error>)| {
+                            (partition, (id, facts.map_err(|error| shown(&error))))
+                        };
+                        told.extend(answers.into_iter().map(answer));
+                        continue;
+                    }
+                    Ok(Err(error)) => shown(&error),
+                    Err(_) => format!("no answer within {} s", REPLICA_TIMEOUT.as_secs()),
+                }
+            }
+        };
+        told.extend(some.iter().map(|partition| (partition.clone(), (id, Err(problem.clone())))));
+    }
+    told
 }
 
 /// What a replica says of itself, or why it does not.

@@ -182,6 +182,17 @@ impl Admin {
         Health::read("any", answer)
     }
 
+    /// Shows the configuration that the broker at `address` runs with, in TOML; secrets are hidden.
+    ///
+    /// # Errors
+    /// When that broker does not answer, or is of a version that does not know the call.
+    pub async fn configuration_at(&self, address: &str) -> Result<String, Error> {
+        let request = v1::DescribeConfigurationRequest {};
+        let ask = |channel| async move { admin(channel).describe_configuration(request).await };
+        let answer = self.cluster.ask(address, self.cluster.request_timeout(), ask).await?;
+        Ok(answer.toml)
+    }
+
     /// Changes what the broker at `address` logs, until it stops. Gives what it logged before.
     ///
     /// # Errors

@@ -834,6 +834,19 @@ pub struct StopRisk {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
+/// DescribeConfigurationRequest asks one broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeConfigurationRequest {}
+/// DescribeConfigurationResponse is the configuration of one broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeConfigurationResponse {
+    /// Id of the answering broker.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// Every key with its value as it holds, in TOML; secrets are shown as "\*\*\*".
+    #[prost(string, tag = "2")]
+    pub toml: ::prost::alloc::string::String,
+}
 /// SetLogLevelRequest sets what is logged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLogLevelRequest {
@@ -1413,6 +1426,33 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "CanStop"));
             self.inner.unary(req, path, codec).await
         }
+        /// DescribeConfiguration shows the configuration that the asked broker runs with.
+        pub async fn describe_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/DescribeConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tidelog.v1.AdminService", "DescribeConfiguration"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// SetLogLevel changes what the asked broker logs, until it stops.
         pub async fn set_log_level(
             &mut self,
@@ -1594,6 +1634,14 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::CanStopRequest>,
         ) -> std::result::Result<tonic::Response<super::CanStopResponse>, tonic::Status>;
+        /// DescribeConfiguration shows the configuration that the asked broker runs with.
+        async fn describe_configuration(
+            &self,
+            request: tonic::Request<super::DescribeConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeConfigurationResponse>,
+            tonic::Status,
+        >;
         /// SetLogLevel changes what the asked broker logs, until it stops.
         async fn set_log_level(
             &self,
@@ -2393,6 +2441,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CanStopSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/DescribeConfiguration" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeConfigurationSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::DescribeConfigurationRequest>
+                    for DescribeConfigurationSvc<T> {
+                        type Response = super::DescribeConfigurationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeConfigurationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::describe_configuration(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeConfigurationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -225,6 +225,13 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn describe_configuration(
+        &self,
+        _: Request<v1::DescribeConfigurationRequest>,
+    ) -> Result<Response<v1::DescribeConfigurationResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn set_log_level(
         &self,
         _: Request<v1::SetLogLevelRequest>,
