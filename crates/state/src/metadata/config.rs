@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use tidelog_types::FeatureLevel;
+
 use crate::partition::CompactionPolicy;
 
 /// A config of topics.
@@ -107,6 +109,31 @@ impl ConfigKey {
     pub fn from_name(name: &str) -> Result<Self, InvalidConfig> {
         let found = CONFIG_KEYS.into_iter().find(|key| key.name() == name);
         found.ok_or_else(|| InvalidConfig::UnknownKey { key: quotable(name) })
+    }
+
+    /// The feature level that a cluster must have for the key to be set: a broker of before does not know
+    /// it, and would refuse what the others take.
+    #[must_use]
+    pub const fn since(self) -> FeatureLevel {
+        match self {
+            Self::DeleteRetentionMs
+            | Self::MaxCompactionLagMs
+            | Self::MinCleanableDirtyRatio
+            | Self::MinCompactionLagMs
+            | Self::SegmentMs => FeatureLevel::COMPACTION,
+            _ => FeatureLevel::FIRST,
+        }
+    }
+
+    /// The feature level that a cluster must have for the key to be set to `value`.
+    #[must_use]
+    pub fn since_with(self, value: ConfigValue) -> FeatureLevel {
+        match (self, value) {
+            (Self::CleanupPolicy, ConfigValue::Word(word)) if word != "delete" => {
+                FeatureLevel::COMPACTION
+            }
+            _ => self.since(),
+        }
     }
 
     /// What holds when nothing is set.

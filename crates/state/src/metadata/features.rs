@@ -2,7 +2,7 @@
 
 use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, FeatureLevels};
 
-use super::{Broker, Change, Machine, Outcome, Refusal, Reply};
+use super::{Broker, Change, ConfigKey, Machine, Outcome, Refusal, Reply};
 
 impl Machine {
     /// The cluster's feature level.
@@ -25,6 +25,27 @@ impl Machine {
              version that supports it, run `tidelog cluster finalize-upgrade`"
         );
         Err(Refusal::new(ErrorCode::Unsupported, message))
+    }
+
+    /// Whether the cluster has reached the level that changes of configs, as (name, value), need.
+    ///
+    /// # Errors
+    /// As of [`Machine::require`]. What no config is called, or may not have as its value, is left to
+    /// others.
+    pub(super) fn require_for_configs<'a>(
+        &self,
+        changes: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<(), Refusal> {
+        for (name, text) in changes {
+            let Ok(key) = ConfigKey::from_name(name) else { continue };
+            let value = text.and_then(|text| key.parse(text).ok());
+            let needed = value.map_or(key.since(), |value| key.since_with(value));
+            match value {
+                Some(value) => self.require(needed, &format!("{key}={value}"))?,
+                None => self.require(needed, key.name())?,
+            }
+        }
+        Ok(())
     }
 
     /// The newest level that all brokers support.

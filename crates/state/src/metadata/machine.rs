@@ -266,6 +266,8 @@ impl Machine {
         wanted: &[ConfigChange],
         changes: &mut Vec<Change>,
     ) -> Reply {
+        let pairs = wanted.iter().map(|change| (change.key.as_str(), change.value.as_deref()));
+        self.require_for_configs(pairs.clone())?;
         let (configs, change) = match scope {
             ConfigScope::Cluster => (&mut self.configs, Change::ClusterConfig),
             ConfigScope::Topic(id) if id.is_internal() => {
@@ -277,7 +279,6 @@ impl Machine {
                 (&mut topic.configs, Change::TopicConfig(id))
             }
         };
-        let pairs = wanted.iter().map(|change| (change.key.as_str(), change.value.as_deref()));
         if configs.change(pairs)? {
             changes.push(change);
         }

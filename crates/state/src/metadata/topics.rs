@@ -43,7 +43,9 @@ impl Machine {
         let partitions = self.check_partitions(*partitions)?;
         let replication_factor = self.check_replication_factor(*replication_factor)?;
         let mut configs = ConfigOverrides::default();
-        configs.change(wanted.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))))?;
+        let pairs = wanted.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));
+        self.require_for_configs(pairs.clone())?;
+        configs.change(pairs)?;
 
         let brokers = self.takers().map(|broker| (broker.id, broker.rack.as_deref()));
         let placed = place(brokers, partitions, replication_factor, *rotation);
