@@ -24,14 +24,22 @@ macro_rules! target {
 
 pub(super) const PARTITION_COMMAND: Target = target!(
     "partition-command",
-    golden(include_str!("../../../../crates/state/tests/golden/bytes/partition_command_v1.hex")),
+    both(
+        include_str!("../../../../crates/state/tests/golden/bytes/partition_command_v1.hex"),
+        include_str!(
+            "../../../../crates/state/tests/golden/bytes/partition_command_compact_v1.hex"
+        )
+    ),
     partition::Command::decode,
     partition::Command::encode
 );
 
 pub(super) const PARTITION_SNAPSHOT: Target = target!(
     "partition-snapshot",
-    golden(include_str!("../../../../crates/state/tests/golden/bytes/partition_snapshot_v1.hex")),
+    both(
+        include_str!("../../../../crates/state/tests/golden/bytes/partition_snapshot_v1.hex"),
+        include_str!("../../../../crates/state/tests/golden/bytes/partition_snapshot_v2.hex")
+    ),
     partition::Machine::decode,
     partition::Machine::encode
 );
@@ -90,12 +98,16 @@ fn round<T: PartialEq + Debug>(
     })
 }
 
+fn both(first: &str, second: &str) -> Vec<Vec<u8>> {
+    [golden(first), golden(second)].concat()
+}
+
 fn commands() -> Vec<Vec<u8>> {
     let all = include_str!("../../../../crates/state/tests/golden/bytes/metadata_commands_v1.hex");
     let levels = include_str!(
         "../../../../crates/state/tests/golden/bytes/metadata_commands_of_levels_v1.hex"
     );
-    [golden(all), golden(levels)].concat()
+    both(all, levels)
 }
 
 fn snapshots() -> Vec<Vec<u8>> {
