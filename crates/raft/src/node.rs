@@ -468,8 +468,12 @@ impl Node {
             let mut groups = self.shared.groups.write().unwrap_or_else(PoisonError::into_inner);
             groups.remove(&group)
         };
-        if let Some(hosted) = hosted {
-            hosted.member.stop().await;
+        let Some(hosted) = hosted else { return };
+        hosted.member.stop().await;
+        // A compaction or a repair may be at work on the files, which somebody may open anew.
+        let log = hosted.port.log();
+        if let Err(err) = executor::run(&*self.shared.env.executor, move || log.retire()).await {
+            warn!(%group, %err, "log was not closed in order");
         }
     }
 

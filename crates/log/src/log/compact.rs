@@ -22,12 +22,10 @@ use tidelog_types::{LogIndex, Offset, canary};
 
 use super::Log;
 use super::compacted::Compacted;
-use super::rewrite::Rewrite;
+use super::rewrite::{Closed, Rewrite};
 use crate::entry::{Entry, Header, Kind, NewEntry};
 use crate::envelope::Part;
 use crate::error::Error;
-use crate::frontier::Frontier;
-use crate::segment::Segment;
 
 /// What a key costs in memory beside its bytes.
 const KEY_BYTES: usize = 64;
@@ -97,7 +95,7 @@ enum Phase {
     /// The first segment that begins here or later comes next.
     Segment(LogIndex),
     /// It is looked whether anything goes from a segment, from this entry on.
-    Look { segment: Arc<Segment>, end: Frontier, next: LogIndex },
+    Look { closed: Closed, next: LogIndex },
     /// A segment is written anew.
     Write(Rewrite),
     /// Nothing is left to do.
@@ -111,16 +109,18 @@ impl Compaction {
     pub fn new(log: Arc<Log>, goal: Compacted, limits: CompactLimits) -> Self {
         let since = log.uncompactions();
         let done = log.compacted();
-        let from = {
+        let (from, end) = {
             let state = log.state();
             let behind = state.segments.partition_point(|s| s.base_offset() <= done.to);
-            state.segments[behind.saturating_sub(1)].first_index()
+            let from = state.segments[behind.saturating_sub(1)].first_index();
+            // Below the beginning of the log nothing is left to be superseded.
+            (from, done.to.max(state.first().base_offset().min(goal.to)))
         };
         let rule = Rule {
             limits,
             newest: HashMap::new(),
             keys_bytes: 0,
-            end: done.to,
+            end,
             tombstones_to: goal.tombstones_to,
         };
         let phase = Phase::Keys(from);
@@ -137,7 +137,7 @@ impl Compaction {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Keys(next) => self.note_keys(next, bytes)?,
             Phase::Segment(from) => self.begin_segment(from)?,
-            Phase::Look { segment, end, next } => self.look(segment, end, next, bytes)?,
+            Phase::Look { closed, next } => self.look(closed, next, bytes)?,
             Phase::Write(rewrite) => self.write(rewrite, bytes)?,
             Phase::Over => Phase::Over,
         };
@@ -176,31 +176,20 @@ impl Compaction {
         let Some(first) = first.filter(|first| first.base_offset() < self.rule.end) else {
             return self.finish();
         };
-        let (segment, end) = self.log.closed_segment(first.first_index())?;
-        let next = segment.first_index();
-        Ok(Phase::Look { segment, end, next })
+        let closed = self.log.closed_segment(first.first_index())?;
+        let next = closed.segment.first_index();
+        Ok(Phase::Look { closed, next })
     }
 
-    fn look(
-        &mut self,
-        segment: Arc<Segment>,
-        end: Frontier,
-        mut next: LogIndex,
-        bytes: usize,
-    ) -> Result<Phase, Error> {
-        for entry in self.load(next, end.next_index(), bytes)? {
+    fn look(&mut self, closed: Closed, mut next: LogIndex, bytes: usize) -> Result<Phase, Error> {
+        let end = closed.end.next_index();
+        for entry in self.load(next, end, bytes)? {
             if self.rule.takes_from(&entry)? {
-                // What a cut after this takes away is found out at the end.
-                let cuts = segment.cuts();
-                return Ok(Phase::Write(Rewrite::begin(&self.log, segment, end, cuts)?));
+                return Ok(Phase::Write(Rewrite::begin(&self.log, closed)?));
             }
             next = entry.header.index().next();
         }
-        Ok(if next < end.next_index() {
-            Phase::Look { segment, end, next }
-        } else {
-            Phase::Segment(end.next_index())
-        })
+        Ok(if next < end { Phase::Look { closed, next } } else { Phase::Segment(end) })
     }
 
     fn write(&mut self, mut rewrite: Rewrite, bytes: usize) -> Result<Phase, Error> {
@@ -214,6 +203,8 @@ impl Compaction {
         }
         let mut run = Vec::new();
         for entry in self.load(missing.start, missing.end, bytes)? {
+            // Those before the first that something goes from were looked at; not those behind it.
+            self.rule.takes_from(&entry)?;
             let (entry, removed) = self.rule.apply(entry)?;
             self.report.removed += removed;
             run.push(entry);
@@ -287,15 +278,19 @@ impl Rule {
     }
 
     /// Whether any record of an entry goes.
-    fn takes_from(&self, entry: &Entry) -> Result<bool, Error> {
+    fn takes_from(&mut self, entry: &Entry) -> Result<bool, Error> {
         if entry.header.base_offset >= self.end {
             return Ok(false);
         }
         let mut takes = false;
         for (info, part) in batches(entry)? {
-            each_key(&info, &part, self.limits.inflate_bytes_max, |offset, record| {
+            let looked = each_key(&info, &part, self.limits.inflate_bytes_max, |offset, record| {
                 takes |= !self.keeps(offset, record);
             });
+            if !looked {
+                // What it holds stays, whatever supersedes it: so do all tombstones behind it.
+                self.tombstones_to = self.tombstones_to.min(entry.header.base_offset);
+            }
         }
         Ok(takes)
     }
@@ -348,22 +343,21 @@ fn batches(entry: &Entry) -> Result<Vec<(Info, Bytes)>, Error> {
     Ok(entry.batches.iter().copied().zip(parts).collect())
 }
 
-/// Shows the keys of a batch with their offsets in the log; of one that cannot be inflated here none.
+/// Shows the keys of a batch with their offsets in the log; `false` when not all of them can be seen, for
+/// it cannot be inflated here.
 fn each_key(
     info: &Info,
     part: &Bytes,
     inflate_bytes_max: usize,
     mut each: impl FnMut(Offset, &Keyed<'_>),
-) {
-    let Ok(view) = batch::BatchView::new(part) else { return };
+) -> bool {
+    let Ok(view) = batch::BatchView::new(part) else { return false };
     if view.is_control() {
-        return;
+        return true;
     }
     let base = view.base_offset();
-    // As in `retain`.
-    let _ = batch::each_key(part, inflate_bytes_max, |record| {
-        each(placed(info, base, record.offset), &record);
-    });
+    let each = |record: Keyed<'_>| each(placed(info, base, record.offset), &record);
+    batch::each_key(part, inflate_bytes_max, each).is_ok()
 }
 
 /// In memory a batch may not be stamped yet: its place is what the log says.

@@ -7,10 +7,11 @@ use tidelog_types::Offset;
 
 use super::{Log, lock};
 use crate::disk::{self, Disk};
+use crate::error::Error;
 use crate::wire::Reader;
 
-/// How far a log is compacted. Nothing depends on it but how much the next compaction reads: with
-/// less than is true, or none, the same is done again.
+/// How far a log is compacted. With less than is true, or nothing, the same is done again; more than is
+/// true would let tombstones go while what they supersede is still here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compacted {
     /// Below this offset no record is superseded by another below it.
@@ -92,15 +93,22 @@ impl Log {
     /// `since` [`Log::uncompactions`]. Blocks.
     pub(super) fn note_compacted(&self, compacted: Compacted, since: u64) -> io::Result<()> {
         let _upkeep = lock(&self.upkeep);
-        if self.uncompactions() != since {
+        if self.uncompactions() != since || self.poisoned().is_some() {
             return Ok(());
         }
         self.set_compacted(compacted)
     }
 
     /// Notes that records at or above `from` may be superseded again. Blocks.
-    pub(super) fn uncompact(&self, from: Offset) -> io::Result<()> {
+    pub(super) fn uncompact(&self, from: Offset) -> Result<(), Error> {
         let _upkeep = lock(&self.upkeep);
+        self.alive()?;
+        let noted = self.uncompact_within(from);
+        noted.map_err(Error::io("forget compaction of", &self.dir))
+    }
+
+    /// The same, while `upkeep` is held.
+    pub(super) fn uncompact_within(&self, from: Offset) -> io::Result<()> {
         let Compacted { to, tombstones_to } = {
             let mut state = self.state();
             state.uncompactions += 1;

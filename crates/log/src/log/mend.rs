@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidelog_types::LogIndex;
+use tidelog_types::{LogIndex, Offset};
 
 use super::rewrite::Rewrite;
 use super::{Log, lock};
@@ -43,13 +43,11 @@ impl Log {
     /// [`Error::Gone`] when the segment was purged or cut meanwhile; [`Error::Refused`] when it still
     /// takes entries; the disk.
     pub fn mend(self: &Arc<Self>, first: LogIndex) -> Result<Mending, Error> {
-        let (segment, end) = self.closed_segment(first)?;
-        // Before anything is fetched: until then nobody may be told that it is compacted.
-        let uncompacted = self.uncompact(segment.base_offset());
-        uncompacted.map_err(Error::io("forget compaction of", &self.dir))?;
-        let mut scanner = segment.scan_apart(CHUNK_BYTES)?;
-        let cuts = scanner.cuts();
-        let mut rewrite = Rewrite::begin(self, Arc::clone(&segment), end, cuts)?;
+        let closed = self.closed_segment(first)?;
+        // Before anything is fetched: from then on nobody may be told that it is compacted.
+        self.uncompact(closed.segment.base_offset())?;
+        let mut scanner = closed.segment.scan_apart(CHUNK_BYTES)?;
+        let mut rewrite = Rewrite::begin(self, closed)?;
         while let Ok(Some(entry)) = scanner.next() {
             match rewrite.push(vec![as_new(entry)]) {
                 Ok(()) => {}
@@ -86,6 +84,12 @@ impl Log {
 }
 
 impl Mending {
+    /// The offset behind the last record of the segment.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.rewrite.end_offset()
+    }
+
     /// Which entries are wanted; empty when there is nothing to fetch any more.
     #[must_use]
     pub fn wanted(&self) -> Range<LogIndex> {
@@ -110,7 +114,11 @@ impl Mending {
         let Self { log, rewrite } = self;
         let segment = Arc::clone(rewrite.segment());
         let aside = segment.beside(ROTTEN);
-        rewrite.finish(|| keep_aside(&*log.env.disk, &segment.path, &aside))?;
+        rewrite.finish(|| {
+            keep_aside(&*log.env.disk, &segment.path, &aside)?;
+            // Again: a compaction that began meanwhile has seen the damaged segment.
+            log.uncompact_within(segment.base_offset())
+        })?;
         Ok(aside)
     }
 }

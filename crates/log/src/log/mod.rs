@@ -141,6 +141,13 @@ impl Log {
         }
     }
 
+    /// Ends all work on the files: they may be another log's from now on, opened anew. What is read
+    /// goes on as long as it finds them. Blocks.
+    pub fn retire(&self) {
+        let _upkeep = lock(&self.upkeep);
+        self.poison(io::Error::other("the log was closed"));
+    }
+
     /// Lets entries below `end` leave the memory, as far as they are flushed.
     pub(crate) fn evict(&self, end: LogIndex) {
         let freed = self.state().evict(end);

@@ -128,12 +128,16 @@ impl Recovery<'_> {
         for name in disk.list(&self.dir).map_err(self.io("list", &self.dir))? {
             let path = self.dir.join(&name);
             let Some((stem, extension)) = name.rsplit_once('.') else { continue };
+            if extension == REWRITTEN {
+                disk.remove_file(&path).map_err(self.io("remove", &path))?;
+                continue;
+            }
             let Ok(index) = stem.parse().map(LogIndex) else { continue };
             match extension {
                 "log" => names.logs.insert(index),
                 "start" => names.starts.insert(index),
                 "idx" => names.indexes.insert(index),
-                "tmp" | REWRITTEN => {
+                "tmp" => {
                     disk.remove_file(&path).map_err(self.io("remove", &path))?;
                     continue;
                 }

@@ -9,18 +9,19 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidelog_types::LogIndex;
+use tidelog_types::{LogIndex, Offset};
 
 use super::flush::Encoded;
 use super::state::Held;
 use super::{Log, lock};
-use crate::disk::{self, File, Open};
+use crate::disk::{File, Open};
 use crate::entry::NewEntry;
 use crate::error::Error;
 use crate::frontier::{Frontier, Inspected, Placed};
 use crate::segment::{Head, Index, Segment};
 
-/// What a segment is called while it is written anew.
+/// What a segment is called while it is written anew, behind its first index and the generation of the
+/// new file: two may be at work on one segment, and only one of them takes its place.
 pub(super) const REWRITTEN: &str = "rewritten";
 
 /// A closed segment that is written anew.
@@ -28,51 +29,54 @@ pub(super) const REWRITTEN: &str = "rewritten";
 pub(super) struct Rewrite {
     log: Arc<Log>,
     /// The one that is to be replaced.
-    segment: Arc<Segment>,
-    /// How often that was cut when this began.
-    cuts: usize,
+    old: Closed,
     head: Head,
-    /// What it must end with.
-    end: Frontier,
-    /// What it ends with so far.
+    /// What the new one ends with so far.
     frontier: Frontier,
     file: Arc<dyn File>,
     position: u64,
     index: Index,
+    /// The file has another name, and is not to be removed.
+    is_in_place: bool,
 }
 
 impl Log {
-    /// The closed segment that begins at `first`, and what it ends with.
+    /// The closed segment that begins at `first`.
     ///
     /// # Errors
     /// [`Error::Gone`] when none begins there; [`Error::Refused`] when it still takes entries.
-    pub(super) fn closed_segment(
-        &self,
-        first: LogIndex,
-    ) -> Result<(Arc<Segment>, Frontier), Error> {
+    pub(super) fn closed_segment(&self, first: LogIndex) -> Result<Closed, Error> {
         let state = self.state();
         let at = state.segment_of(first).filter(|at| state.segments[*at].first_index() == first);
         let at = at.ok_or(Error::Gone { index: first })?;
         let Some(next) = state.segments.get(at + 1) else {
             return Err(Error::Refused { reason: format!("segment {first} takes entries") });
         };
-        Ok((Arc::clone(&state.segments[at]), next.head.frontier))
+        let segment = &state.segments[at];
+        let (segment, cuts) = (Arc::clone(segment), segment.cuts());
+        Ok(Closed { segment, end: next.head.frontier, cuts })
     }
 }
 
+/// A segment as it was when another followed it. It may have been cut since, and take entries again.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub(super) segment: Arc<Segment>,
+    /// What it ends with.
+    pub(super) end: Frontier,
+    /// How often it had been cut.
+    cuts: usize,
+}
+
 impl Rewrite {
-    /// Begins to write `segment` anew, which ends with `end` and had been cut `cuts` times before it
-    /// was read. Blocks.
-    pub(super) fn begin(
-        log: &Arc<Log>,
-        segment: Arc<Segment>,
-        end: Frontier,
-        cuts: usize,
-    ) -> Result<Self, Error> {
-        let head = Head { generation: (log.env.generations)(), ..segment.head };
-        let path = segment.beside(REWRITTEN);
+    /// Begins to write a segment anew. Blocks.
+    pub(super) fn begin(log: &Arc<Log>, old: Closed) -> Result<Self, Error> {
+        // A log that was retired meanwhile has no business in the directory.
+        let _upkeep = lock(&log.upkeep);
+        log.alive()?;
+        let head = Head { generation: (log.env.generations)(), ..old.segment.head };
+        let path = path(&old.segment, head.generation);
         let begin = || {
-            disk::remove_if_there(&*log.env.disk, &path)?;
             let file = log.env.disk.open(&path, Open::Create)?;
             file.write_at(&[IoSlice::new(&head.encode())], 0)?;
             Ok(file)
@@ -80,20 +84,19 @@ impl Rewrite {
         let file = begin().map_err(Error::io("create segment", &path))?;
         Ok(Self {
             log: Arc::clone(log),
-            cuts,
             frontier: head.frontier,
             head,
-            end,
-            segment,
+            old,
             file,
             position: Head::BYTES as u64,
             index: Index::default(),
+            is_in_place: false,
         })
     }
 
     /// Which entries are missing; empty when there is nothing to push any more.
     pub(super) fn missing(&self) -> Range<LogIndex> {
-        self.frontier.next_index()..self.end.next_index()
+        self.frontier.next_index()..self.old.end.next_index()
     }
 
     /// Takes the next of the missing entries. Blocks.
@@ -124,9 +127,15 @@ impl Rewrite {
         let synced_end = first.header.position.index;
         let encoded = Encoded::of(&run, start, self.head.generation, synced_end);
         let written = encoded.write(&*self.file, start);
-        written.map_err(Error::io("write segment", self.path()))?;
+        let path = path(&self.old.segment, self.head.generation);
+        written.map_err(Error::io("write segment", path))?;
         self.position = position;
         Ok(())
+    }
+
+    /// The offset that the segment ends with.
+    pub(super) const fn end_offset(&self) -> Offset {
+        self.old.end.next_offset
     }
 
     /// The bytes of the file so far.
@@ -136,7 +145,7 @@ impl Rewrite {
 
     /// The segment that it replaces.
     pub(super) const fn segment(&self) -> &Arc<Segment> {
-        &self.segment
+        &self.old.segment
     }
 
     /// Puts the new segment in the place of the old one, once `prepare` has done what it must before.
@@ -145,29 +154,30 @@ impl Rewrite {
     /// # Errors
     /// [`Error::Gone`] when the segment was purged or cut meanwhile; [`Error::Refused`] when entries
     /// are missing, or are not those that were here; the disk.
-    pub(super) fn finish(self, prepare: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
-        let log = &self.log;
-        let failed = Error::io("replace segment", &self.segment.path);
+    pub(super) fn finish(mut self, prepare: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+        let (log, Closed { segment, end, cuts }) = (Arc::clone(&self.log), self.old.clone());
+        let failed = Error::io("replace segment", &segment.path);
         // Not under the lock: it takes long, and nobody but us knows the file.
         self.file.sync_all().map_err(failed)?;
         let _upkeep = lock(&log.upkeep);
         log.alive()?;
-        let first = self.segment.first_index();
-        if !log.holds(&self.segment) || !self.segment.is_uncut_since(self.cuts) {
+        let first = segment.first_index();
+        let is_closed = !log.state().is_last(&segment);
+        if !log.holds(&segment) || !segment.is_uncut_since(cuts) || !is_closed {
             return Err(Error::Gone { index: first });
         }
-        if self.frontier != self.end {
+        if self.frontier != end {
             let reason = format!("segment {first} is not what it was: another history was fetched");
             return Err(Error::Refused { reason });
         }
-        prepare().map_err(Error::io("replace segment", &self.segment.path))?;
+        prepare().map_err(Error::io("replace segment", &segment.path))?;
         self.switch().map_err(|err| log.poisoned_by(err))
     }
 
     /// Readers are given the new segment first, through the file that is open: the path names the old
     /// file until the rename, and at no moment names none. A crash in between leaves the old one.
-    fn switch(&self) -> io::Result<()> {
-        let (log, old) = (&self.log, &self.segment);
+    fn switch(&mut self) -> io::Result<()> {
+        let (log, old) = (&self.log, &self.old.segment);
         let disk = &log.env.disk;
         let file = Some(Arc::clone(&self.file));
         let new = Segment::new(Arc::clone(disk), old.path.clone(), self.head, file, self.position);
@@ -183,19 +193,30 @@ impl Rewrite {
             // Under the lock: who misses it in the log must see it dead.
             old.kill();
             // What is in memory is as it was appended.
-            state.evict(self.end.next_index())
+            state.evict(self.old.end.next_index())
         };
         log.config.cache.give_back(freed);
         lock(&log.hot).retain(|hot| !Arc::ptr_eq(hot, old));
-        disk.rename(&self.path(), &old.path)?;
+        disk.rename(&path(old, self.head.generation), &old.path)?;
+        self.is_in_place = true;
         disk.sync_dir(&log.dir)?;
         new.close();
         new.write_index()?;
         log.touch(&new);
         Ok(())
     }
+}
 
-    fn path(&self) -> PathBuf {
-        self.segment.beside(REWRITTEN)
+impl Drop for Rewrite {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            let path = path(&self.old.segment, self.head.generation);
+            // What stays is removed when the log is opened again.
+            let _ = self.log.env.disk.remove_file(&path);
+        }
     }
+}
+
+fn path(segment: &Segment, generation: u64) -> PathBuf {
+    segment.beside(&format!("{generation:016x}.{REWRITTEN}"))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidelog_log::disk::Disk;
 use tidelog_log::sim::SimDisk;
 use tidelog_log::{
     CompactLimits, CompactStep, Compacted, Compaction, Kind, Log, NewEntry, Scrub, Scrubbed,
@@ -356,4 +357,175 @@ fn segments_of_one_entry_are_compacted_too() {
         .map(|batch| BatchView::new(batch).unwrap().records_held())
         .sum::<u32>();
     assert_eq!(left, 3);
+}
+
+/// A log of one key in several segments, with a pass over it that is about to write its first segment
+/// anew.
+fn about_to_write(disk: &SimDisk) -> (Node, Arc<Log>, Compaction) {
+    let node = Node::start(disk).segment_bytes(900);
+    let log = node.create();
+    fill(&log, 1, 20);
+    let to = log.segments().last().unwrap().base_offset;
+    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+    let goal = Compacted { to, tombstones_to: Offset::ZERO };
+    let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+    while !rewritten(disk) {
+        assert!(!matches!(pass.step(400).unwrap(), CompactStep::Over(_)));
+    }
+    (node, log, pass)
+}
+
+/// Whether a segment is being written anew.
+fn rewritten(disk: &SimDisk) -> bool {
+    disk.list(&dir()).unwrap().iter().any(|name| name.ends_with("rewritten"))
+}
+
+/// Goes on with a pass to its end, whatever that is.
+fn finish(mut pass: Compaction) -> Result<(), tidelog_log::Error> {
+    while !matches!(pass.step(400)?, CompactStep::Over(_)) {}
+    Ok(())
+}
+
+#[test]
+fn a_pass_over_a_log_that_was_closed_leaves_its_files_alone() {
+    let disk = SimDisk::new();
+    let (node, log, pass) = about_to_write(&disk);
+    let before = contents(&log);
+    log.retire();
+    let reopened = node.open().log;
+    finish(pass).unwrap_err();
+    assert!(!rewritten(&disk), "what was begun is gone");
+    assert_eq!(reopened.compacted(), Compacted::default());
+    fill(&reopened, 1, 1);
+    drop(reopened);
+    let again = node.open().log;
+    assert_eq!(contents(&again)[..before.len()], before);
+    assert_eq!(contents(&again).len(), before.len() + 1);
+    // Nor does it begin anything.
+    again.retire();
+    let to = again.segments().last().unwrap().base_offset;
+    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+    let goal = Compacted { to, tombstones_to: Offset::ZERO };
+    finish(Compaction::new(again, goal, limits)).unwrap_err();
+    assert_eq!(node.open().log.compacted(), Compacted::default());
+}
+
+#[test]
+fn a_segment_that_takes_entries_again_is_not_replaced() {
+    let disk = SimDisk::new();
+    let node = Node::start(&disk).segment_bytes(1000);
+    let log = node.create();
+    fill(&log, 1, 20);
+    let closed = log.segments();
+    let to = closed.last().unwrap().base_offset;
+    // Every moment of a pass, with the log cut right behind its second segment.
+    for steps in 0..60 {
+        let disk = SimDisk::of(disk.image());
+        let log = Node::start(&disk).segment_bytes(1000).open().log;
+        let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+        let goal = Compacted { to, tombstones_to: Offset::ZERO };
+        let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+        for _ in 0..steps {
+            pass.step(300).unwrap();
+        }
+        let last = closed[1].end_index.previous();
+        log.truncate_after(last).unwrap();
+        // There is room for it in the segment that was closed.
+        log.append(vec![blank(2, closed[1].end_index.0)], sure()).unwrap();
+        assert_eq!(log.segments().len(), 2);
+        let before = log.frontier();
+        // Either way; the log is what counts.
+        let _ended = finish(pass);
+        fill(&log, 2, 3);
+        assert_eq!(log.frontier().next_index().0, before.next_index().0 + 3);
+        let seen = contents(&log);
+        drop(log);
+        let log = Node::start(&disk).segment_bytes(1000).open().log;
+        assert_eq!(contents(&log), seen, "{steps} steps before the cut");
+    }
+}
+
+#[test]
+fn mending_and_compaction_of_one_segment_do_not_meet() {
+    let (mut dice, mut model) = (Dice(21), Model::new());
+    let twin = Node::start(&SimDisk::new()).create();
+    for _ in 0..80 {
+        append(&twin, &mut dice, &mut model);
+    }
+    for (steps, mends_last) in (0..80).flat_map(|steps| [(steps, false), (steps, true)]) {
+        let disk = SimDisk::new();
+        let log = Node::start(&disk).create();
+        for entry in sent(&twin, LogIndex::ZERO..twin.frontier().next_index()) {
+            log.append(vec![entry], sure()).unwrap();
+        }
+        let to = log.segments().last().unwrap().base_offset;
+        let goal = Compacted { to, tombstones_to: Offset::ZERO };
+        let first = log.segments()[1].first_index;
+        let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+        let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+        let mut mending = log.mend(first).unwrap();
+        for _ in 0..steps {
+            pass.step(700).unwrap();
+        }
+        mending.push(&sent(&twin, mending.wanted())).unwrap();
+        // One of the two may find the segment replaced under it; neither leaves half of one.
+        if mends_last {
+            let _ended = finish(pass);
+            let _mended = mending.finish();
+        } else {
+            let _mended = mending.finish();
+            let _ended = finish(pass);
+        }
+        scrubbed(&log);
+        drop(log);
+        let log = Node::start(&disk).open().log;
+        // What it says of itself is true: another pass makes of it what it should be.
+        compact(&log, goal);
+        same(&read_from(&log, 0), &expected(&model, goal), &format!("{steps} {mends_last}"));
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_seen_keeps_the_tombstones_behind_it() {
+    let disk = SimDisk::new();
+    let log = Node::start(&disk).segment_bytes(700).create();
+    let key = || Some("key".to_owned());
+    let large = keyed(&[(key(), Some("x".repeat(9_000)))], Codec::Lz4);
+    let tombstone = keyed(&[(key(), None)], Codec::None);
+    let put = |index: u64, batch: &Bytes| {
+        log.append(vec![records(1, index, index, std::slice::from_ref(batch))], sure()).unwrap();
+    };
+    put(0, &tombstone);
+    put(1, &large);
+    put(2, &tombstone);
+    for index in 3..9 {
+        put(index, &keyed(&[(Some(format!("k{index}")), Some("y".repeat(200)))], Codec::None));
+    }
+    let to = log.segments().last().unwrap().base_offset;
+    let goal = Compacted { to, tombstones_to: to };
+    // What inflates to more than that is not looked into.
+    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 4_000 };
+    finish(Compaction::new(Arc::clone(&log), goal, limits)).unwrap();
+    assert_eq!(log.compacted(), goal);
+    let read = read_from(&log, 0);
+    assert!(!read.contains_key(&0), "the first tombstone supersedes nothing");
+    assert!(
+        read[&1].1.is_some() && read[&2].1.is_none(),
+        "the value is there, so is its tombstone"
+    );
+}
+
+#[test]
+fn a_log_that_begins_behind_the_goal_is_compacted() {
+    let disk = SimDisk::new();
+    let node = Node::start(&disk).segment_bytes(900);
+    let log = node.create();
+    fill(&log, 1, 20);
+    put_starts(&log);
+    let segments = log.segments();
+    log.purge(segments[2].end_index).unwrap();
+    let goal = Compacted { to: segments[1].end_offset, tombstones_to: Offset(1) };
+    assert!(log.log_start() > goal.to);
+    compact(&log, goal);
+    assert_eq!(log.compacted(), goal);
 }

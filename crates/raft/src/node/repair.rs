@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 use tracing::{debug, info};
 
-use super::{COMMANDS_SEGMENT_BYTES, Node, Shared};
+use super::{COMMANDS_SEGMENT_BYTES, Kind, Node, Shared};
 use crate::config::{Vote, stored_vote};
 use crate::executor;
 use crate::link::reading::LogReading;
@@ -273,12 +273,39 @@ impl Shared {
             let peer = self.peers.get(voter);
             let mut reading =
                 LogReading::open(&peer, group, wanted.start, Some(wanted.end)).await?;
+            self.has_what_tombstones_need(&mending, group, voter, &reading)?;
             while let Some(entries) = reading.next().await? {
                 let push = move || mending.push(&entries).map(|()| mending);
                 mending = executor::run(&*self.env.executor, push).await??;
             }
         }
         Ok(executor::run(&*self.env.executor, move || mending.finish()).await??)
+    }
+}
+
+impl Shared {
+    /// Refuses entries of a replica that has not compacted them, where tombstones may be gone that
+    /// supersede what it still holds.
+    fn has_what_tombstones_need(
+        &self,
+        mending: &Mending,
+        group: GroupId,
+        voter: NodeId,
+        reading: &LogReading,
+    ) -> Result<(), RepairError> {
+        let needed = match self.groups().get(&group).map(|hosted| &hosted.kind) {
+            Some(Kind::Partition(partition)) => {
+                let goal = partition.progress.borrow().compaction;
+                let mature = goal.mature.map_or(goal.tombstones_to, |mature| mature.offset);
+                mature.min(mending.end_offset())
+            }
+            _ => return Ok(()),
+        };
+        if reading.compacted_to >= needed {
+            return Ok(());
+        }
+        let to = reading.compacted_to;
+        Err(RepairError::NoHelp(format!("{voter} has compacted up to {to} only, not {needed}")))
     }
 }
 
