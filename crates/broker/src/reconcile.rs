@@ -120,6 +120,7 @@ fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
                 retention_bytes: config.retention_bytes,
                 segment_age: config.segment_age,
                 compaction: config.compaction,
+                is_settled: is_settled(partition),
             },
             takes: Takes {
                 batch_bytes_max: config.batch_bytes_max as usize,
@@ -129,6 +130,14 @@ fn wanted(cluster: &Cluster, machine: &Machine) -> Vec<Wanted> {
         });
     }
     all
+}
+
+/// Whether all who hold a replica are members of the group: those that should be, and nobody that has
+/// left it and may come back.
+fn is_settled(partition: &Partition) -> bool {
+    let voters: BTreeSet<_> = partition.voters.iter().map(|node| node.broker).collect();
+    let target: BTreeSet<_> = partition.replicas.iter().copied().collect();
+    voters == target && partition.leaving.iter().all(|leaving| leaving.released)
 }
 
 fn founding(partition: &Partition, me: NodeId) -> Founding {

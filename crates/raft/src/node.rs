@@ -352,6 +352,7 @@ impl Node {
             requests,
             executor: Arc::clone(&self.shared.env.executor),
             config: Arc::new(Mutex::new(config)),
+            cleaned_at: Arc::default(),
             campaigner: Arc::clone(&self.shared) as _,
             suspects: self.shared.scrubber.suspects(),
             space: self.shared.space.subscribe(),

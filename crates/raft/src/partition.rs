@@ -39,6 +39,9 @@ pub struct PartitionConfig {
     pub segment_age: Duration,
     /// How the log is compacted, if it is.
     pub compaction: Option<CompactionPolicy>,
+    /// Whether the replicas are where they should be, and none is left elsewhere: one that is not asked
+    /// any more, and may come back, keeps tombstones where they are.
+    pub is_settled: bool,
 }
 
 impl Default for PartitionConfig {
@@ -49,6 +52,7 @@ impl Default for PartitionConfig {
             retention_bytes: None,
             segment_age: Duration::from_secs(7 * 24 * 60 * 60),
             compaction: None,
+            is_settled: true,
         }
     }
 }
@@ -107,6 +111,9 @@ pub struct Partition {
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) config: Arc<Mutex<PartitionConfig>>,
+    /// The time by which the log was cleaned last, on its leader; `None` while its clock is not to be
+    /// believed.
+    pub(crate) cleaned_at: Arc<Mutex<Option<Timestamp>>>,
     pub(crate) campaigner: Arc<dyn Campaigner>,
     pub(crate) suspects: mpsc::Sender<Suspect>,
     pub(crate) space: watch::Receiver<DiskSpace>,
@@ -324,8 +331,17 @@ impl Partition {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time of the last [`Partition::retain`], on the leader only: one look at the clock serves both,
+    /// for each that is too far ahead is believed a little more.
+    pub(crate) fn cleaned_at(&self) -> Option<Timestamp> {
+        if self.replica.leadership.borrow().role != Role::Leader {
+            return None;
+        }
+        *self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The time by which to clean; on the leader only, while its clock is to be believed.
-    pub(crate) async fn time_to_clean(&self) -> Option<Timestamp> {
+    async fn time_to_clean(&self) -> Option<Timestamp> {
         if self.replica.leadership.borrow().role != Role::Leader {
             return None;
         }
@@ -336,7 +352,9 @@ impl Partition {
 
     /// On the leader: trims what retention no longer keeps.
     pub(crate) async fn retain(&self) {
-        let Some(now) = self.time_to_clean().await else { return };
+        let now = self.time_to_clean().await;
+        *self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let Some(now) = now else { return };
         let config = self.config();
         let log = Arc::clone(&self.replica.log);
         let due = move || log.retention(now, config.retention, config.retention_bytes);

@@ -29,6 +29,9 @@ const STEP_BYTES: usize = 512 * 1024;
 /// times this, and its keys.
 pub const COMPACT_INFLATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long nothing was appended before a leader adds an entry so that others can close a segment.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// How long a leader waits for a replica to say how far it has come.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,16 @@ impl Default for Compacting {
     fn default() -> Self {
         Self { rate_max: 50 * 1024 * 1024, keys_bytes_max: 64 * 1024 * 1024 }
     }
+}
+
+/// How far the other replicas of a partition have come.
+enum Others {
+    /// All have come so far.
+    Have,
+    /// One says that it has not.
+    MayNot,
+    /// Not all could be asked.
+    Unknown,
 }
 
 /// What compaction has done since the node started.
@@ -76,14 +89,17 @@ pub(super) async fn compact(shared: Arc<Shared>) {
 impl Shared {
     /// On the leader of a partition: raises its goal when that is due.
     async fn lead_compaction(&self, partition: &Partition, policy: &CompactionPolicy) {
-        // A partition without a quorum must not hold up the others.
-        let led = timeout(ASK_PATIENCE, partition.time_to_clean()).await;
-        let Ok(Some(now)) = led else { return };
+        let Some(now) = partition.cleaned_at() else { return };
         let state = partition.progress.borrow().compaction;
         let to = state.due(policy, now, &closed(&partition.replica.log));
         let mature_to = match state.to_mature() {
-            Some(to) if self.all_compacted(partition, to).await => Some(to),
-            _ => None,
+            Some(to) => match self.has_compacted(partition, to).await {
+                Others::Have => Some(to),
+                // They have closed a segment each, perhaps, which an idle topic gives no entry to end.
+                Others::MayNot if is_idle(&partition.replica.log, now) => Some(Offset::ZERO),
+                Others::MayNot | Others::Unknown => None,
+            },
+            None => None,
         };
         let tombstones_to = state.tombstones_due(policy, now);
         if to.is_none() && mature_to.is_none() && tombstones_to.is_none() {
@@ -104,13 +120,17 @@ impl Shared {
         }
     }
 
-    /// Whether every replica of the group has compacted its log up to `to`.
-    async fn all_compacted(&self, partition: &Partition, to: Offset) -> bool {
-        if partition.replica.log.compacted().to < to {
-            return false;
+    /// Whether every replica that there is has compacted its log up to `to`.
+    async fn has_compacted(&self, partition: &Partition, to: Offset) -> Others {
+        if partition.replica.log.compacted().to < to || !partition.config().is_settled {
+            return Others::Unknown;
         }
         let status = partition.raft_status();
         let others: BTreeSet<NodeId> = status.voters.into_iter().chain(status.learners).collect();
+        // Before anybody is waited for: the logs of all other partitions wait, too.
+        if !others.is_subset(&self.peers.live()) {
+            return Others::Unknown;
+        }
         for node in others.into_iter().filter(|node| *node != self.config.node) {
             let peer = self.peers.get(node);
             // No entries, only what stands before them.
@@ -118,10 +138,11 @@ impl Shared {
             let asked = LogReading::open(&peer, partition.group(), from, until);
             match timeout(ASK_PATIENCE, asked).await {
                 Ok(Ok(reading)) if reading.compacted_to >= to => {}
-                _ => return false,
+                Ok(Ok(_)) => return Others::MayNot,
+                Ok(Err(_)) | Err(_) => return Others::Unknown,
             }
         }
-        true
+        Others::Have
     }
 
     /// Compacts the log of a partition as far as its state and its closed segments allow.
@@ -177,6 +198,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether nothing was appended for a while.
+fn is_idle(log: &Log, now: Timestamp) -> bool {
+    let idle = now.0.saturating_sub(log.frontier().append_time.0);
+    idle >= i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn closed(log: &Log) -> Vec<Closed> {
