@@ -97,7 +97,7 @@ enum Phase {
     /// It is looked whether anything goes from a segment, from this entry on.
     Look { closed: Closed, next: LogIndex },
     /// A segment is written anew.
-    Write(Rewrite),
+    Write(Box<Rewrite>),
     /// Nothing is left to do.
     Over,
 }
@@ -185,14 +185,14 @@ impl Compaction {
         let end = closed.end.next_index();
         for entry in self.load(next, end, bytes)? {
             if self.rule.takes_from(&entry)? {
-                return Ok(Phase::Write(Rewrite::begin(&self.log, closed)?));
+                return Ok(Phase::Write(Box::new(Rewrite::begin(&self.log, closed)?)));
             }
             next = entry.header.index().next();
         }
         Ok(if next < end { Phase::Look { closed, next } } else { Phase::Segment(end) })
     }
 
-    fn write(&mut self, mut rewrite: Rewrite, bytes: usize) -> Result<Phase, Error> {
+    fn write(&mut self, mut rewrite: Box<Rewrite>, bytes: usize) -> Result<Phase, Error> {
         let missing = rewrite.missing();
         if missing.is_empty() {
             let (old, new) = (rewrite.segment().end(), rewrite.bytes());

@@ -45,7 +45,8 @@ pub(crate) fn check(known: &Known, sent: &BTreeSet<String>, seen: &Seen) -> Resu
         // Nothing was ever acked: then it may not be there at all.
         let all_unknown =
             values.iter().all(|value| value.as_deref().is_some_and(|v| v.starts_with(UNKNOWN)));
-        if !values.iter().any(may_be) && !(all_unknown && found.is_none()) {
+        let may_be_absent = all_unknown && found.is_none();
+        if !may_be_absent && !values.iter().any(may_be) {
             return Err(format!("the newest of {key} is {found:?}, and should be of {values:?}"));
         }
     }
