@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tidelog_types::batch::{self, Info, Keyed};
+use tidelog_types::batch::{self, BatchError, BatchView, Info, Keyed};
 use tidelog_types::{LogIndex, Offset, canary};
 
 use super::Log;
@@ -203,8 +203,6 @@ impl Compaction {
         }
         let mut run = Vec::new();
         for entry in self.load(missing.start, missing.end, bytes)? {
-            // Those before the first that something goes from were looked at; not those behind it.
-            self.rule.takes_from(&entry)?;
             let (entry, removed) = self.rule.apply(entry)?;
             self.report.removed += removed;
             run.push(entry);
@@ -288,24 +286,33 @@ impl Rule {
                 takes |= !self.keeps(offset, record);
             });
             if !looked {
-                // What it holds stays, whatever supersedes it: so do all tombstones behind it.
-                self.tombstones_to = self.tombstones_to.min(entry.header.base_offset);
+                self.keep_tombstones_from(entry.header.base_offset);
             }
         }
         Ok(takes)
     }
 
+    /// What an entry at `offset` holds cannot be seen, and stays whatever supersedes it: so do all
+    /// tombstones behind it.
+    fn keep_tombstones_from(&mut self, offset: Offset) {
+        self.tombstones_to = self.tombstones_to.min(offset);
+    }
+
     /// The entry as it is to be written, and how many records it has lost.
-    fn apply(&self, entry: Entry) -> Result<(NewEntry, u64), Error> {
+    fn apply(&mut self, entry: Entry) -> Result<(NewEntry, u64), Error> {
         let mut parts = entry.body.load()?;
         let mut removed = 0;
         let mut now = SmallVec::<[Part; 1]>::new();
         for (info, part) in batches(&entry)? {
             now.push(Part { bytes: info.bytes, crc: info.crc });
             let at = now.len() - 1;
-            if let Some((left, gone)) = self.retain(&info, &part) {
-                parts[at] = left;
-                removed += gone;
+            match self.retain(&info, &part) {
+                Ok(Some((left, gone))) => {
+                    parts[at] = left;
+                    removed += gone;
+                }
+                Ok(None) => {}
+                Err(_) => self.keep_tombstones_from(entry.header.base_offset),
             }
         }
         let Header { position, kind, append_time, ordinal, chain, .. } = entry.header;
@@ -319,17 +326,20 @@ impl Rule {
         Ok((entry, removed))
     }
 
-    /// What is left of a batch, and how many records have gone; `None` when it stays as it is.
-    fn retain(&self, info: &Info, part: &Bytes) -> Option<(Bytes, u64)> {
-        let view = batch::BatchView::new(part).ok().filter(|view| !view.is_control())?;
+    /// What is left of a batch, and how many records have gone; `None` when it stays as it is. An error
+    /// when it cannot be inflated here: it is whole all the same, and stays.
+    fn retain(&self, info: &Info, part: &Bytes) -> Result<Option<(Bytes, u64)>, BatchError> {
+        let view = BatchView::new(part)?;
+        if view.is_control() {
+            return Ok(None);
+        }
         let (base, mut gone) = (view.base_offset(), 0);
         let left = batch::retain(part, self.limits.inflate_bytes_max, |record| {
             let keeps = self.keeps(placed(info, base, record.offset), &record);
             gone += u64::from(!keeps);
             keeps
         });
-        // What cannot be inflated here is whole all the same, and nobody's record is lost by keeping it.
-        left.ok().flatten().map(|left| (left, gone))
+        Ok(left?.map(|left| (left, gone)))
     }
 }
 
@@ -351,7 +361,7 @@ fn each_key(
     inflate_bytes_max: usize,
     mut each: impl FnMut(Offset, &Keyed<'_>),
 ) -> bool {
-    let Ok(view) = batch::BatchView::new(part) else { return false };
+    let Ok(view) = BatchView::new(part) else { return false };
     if view.is_control() {
         return true;
     }

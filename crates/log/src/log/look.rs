@@ -7,7 +7,7 @@ use tidelog_types::{LogIndex, LogPosition, Offset, canary};
 
 use super::Log;
 use super::env::Listener;
-use crate::entry::{Body, Entry};
+use crate::entry::{Body, Entry, Kind};
 use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::segment::{CHUNK_BYTES, Scanned, Scanner, Segment, SegmentSlice};
@@ -132,12 +132,14 @@ impl Log {
         Some(wanted.map(|(_, held)| held.entry()).collect())
     }
 
-    /// Entries from memory, or from disk, checked, with their bodies left there. May block.
+    /// Entries from memory, or from disk, checked, with the bodies of records left there. May block.
     ///
     /// At least one if the range holds any, then up to `bytes_max` bytes of bodies.
     pub fn entries(&self, range: Range<LogIndex>, bytes_max: usize) -> Result<Vec<Entry>, Error> {
-        self.collect(range, bytes_max, |segment, entry| {
-            Body::Slice(SegmentSlice::new(segment, entry))
+        self.collect(range, bytes_max, |segment, entry| match entry.envelope.header.kind {
+            Kind::Records => Body::Slice(SegmentSlice::new(segment, entry)),
+            // Small, wanted at once, and read already.
+            _ => Body::Memory(entry.parts.clone()),
         })
     }
 

@@ -19,19 +19,6 @@ use crate::support::*;
 /// A record by its offset: its key and, unless it is a tombstone, its value.
 type Model = BTreeMap<u64, (Option<String>, Option<String>)>;
 
-/// Dice that fall the same way for the same seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
-
 /// A batch of these records, which may be compressed.
 fn keyed(records: &[(Option<String>, Option<String>)], codec: Codec) -> Bytes {
     let mut builder = Builder::new();
@@ -366,9 +353,8 @@ fn about_to_write(disk: &SimDisk) -> (Node, Arc<Log>, Compaction) {
     let log = node.create();
     fill(&log, 1, 20);
     let to = log.segments().last().unwrap().base_offset;
-    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
     let goal = Compacted { to, tombstones_to: Offset::ZERO };
-    let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+    let mut pass = Compaction::new(Arc::clone(&log), goal, LIMITS);
     while !rewritten(disk) {
         assert!(!matches!(pass.step(400).unwrap(), CompactStep::Over(_)));
     }
@@ -404,9 +390,8 @@ fn a_pass_over_a_log_that_was_closed_leaves_its_files_alone() {
     // Nor does it begin anything.
     again.retire();
     let to = again.segments().last().unwrap().base_offset;
-    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
     let goal = Compacted { to, tombstones_to: Offset::ZERO };
-    finish(Compaction::new(again, goal, limits)).unwrap_err();
+    finish(Compaction::new(again, goal, LIMITS)).unwrap_err();
     assert_eq!(node.open().log.compacted(), Compacted::default());
 }
 
@@ -422,9 +407,8 @@ fn a_segment_that_takes_entries_again_is_not_replaced() {
     for steps in 0..60 {
         let disk = SimDisk::of(disk.image());
         let log = Node::start(&disk).segment_bytes(1000).open().log;
-        let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
         let goal = Compacted { to, tombstones_to: Offset::ZERO };
-        let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+        let mut pass = Compaction::new(Arc::clone(&log), goal, LIMITS);
         for _ in 0..steps {
             pass.step(300).unwrap();
         }
@@ -461,8 +445,7 @@ fn mending_and_compaction_of_one_segment_do_not_meet() {
         let to = log.segments().last().unwrap().base_offset;
         let goal = Compacted { to, tombstones_to: Offset::ZERO };
         let first = log.segments()[1].first_index;
-        let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
-        let mut pass = Compaction::new(Arc::clone(&log), goal, limits);
+        let mut pass = Compaction::new(Arc::clone(&log), goal, LIMITS);
         let mut mending = log.mend(first).unwrap();
         for _ in 0..steps {
             pass.step(700).unwrap();

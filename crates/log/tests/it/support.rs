@@ -256,10 +256,13 @@ pub(crate) fn read_all(log: &Log) -> Vec<Bytes> {
     out
 }
 
+/// What a compaction may use where nothing is to be short.
+pub(crate) const LIMITS: CompactLimits =
+    CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
+
 /// Compacts a log to `goal`, in small steps.
 pub(crate) fn compact(log: &Arc<Log>, goal: Compacted) -> CompactReport {
-    let limits = CompactLimits { keys_bytes_max: 1 << 20, inflate_bytes_max: 1 << 20 };
-    let mut pass = Compaction::new(Arc::clone(log), goal, limits);
+    let mut pass = Compaction::new(Arc::clone(log), goal, LIMITS);
     loop {
         if let CompactStep::Over(report) = pass.step(700).expect("compaction goes on") {
             return report;
@@ -289,4 +292,17 @@ pub(crate) fn put_starts(log: &Log) {
 
 pub(crate) fn offset(n: u64) -> Offset {
     Offset(n)
+}
+
+/// Dice that fall the same way for the same seed (splitmix64).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
 }

@@ -281,9 +281,7 @@ impl Shared {
         }
         Ok(executor::run(&*self.env.executor, move || mending.finish()).await??)
     }
-}
 
-impl Shared {
     /// Refuses entries of a replica that has not compacted them, where tombstones may be gone that
     /// supersede what it still holds.
     fn has_what_tombstones_need(

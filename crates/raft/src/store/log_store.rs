@@ -28,9 +28,6 @@ const MENDED_WITHIN: Duration = Duration::from_secs(30);
 /// How often they are read again.
 const MENDED_CHECK: Duration = Duration::from_millis(200);
 
-/// How often entries are looked up whose segment got another file meanwhile.
-const GONE_ATTEMPTS_MAX: usize = 3;
-
 /// Entries handed to apply at a time, so that a restart does not list a whole log at once.
 const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -68,7 +65,10 @@ impl LogStore {
             return entries.into_iter().map(entry::from_log).collect();
         }
         let log = Arc::clone(&self.log);
-        let read = executor::run(&*self.executor, move || heads_on_disk(&log, &range));
+        let read = executor::run(&*self.executor, move || {
+            let entries = log.entries(range, APPLY_BYTES_MAX);
+            entries.map(|entries| entries.into_iter().map(entry::from_log).collect())
+        });
         read.await?.map_err(|err| self.refused(err))?
     }
 
@@ -112,25 +112,6 @@ impl LogStore {
             }
         }
     }
-}
-
-/// Entries from disk, those of records without their bodies. The others' are read after the entries were
-/// found; compaction may give the segment another file in between.
-fn heads_on_disk(log: &Log, range: &Range<LogIndex>) -> Result<io::Result<Vec<Entry>>, log::Error> {
-    for _ in 1..GONE_ATTEMPTS_MAX {
-        let entries = log.entries(range.clone(), APPLY_BYTES_MAX)?;
-        let entries: io::Result<Vec<Entry>> = entries.into_iter().map(entry::from_log).collect();
-        if !entries.as_ref().is_err_and(is_gone) {
-            return Ok(entries);
-        }
-    }
-    let entries = log.entries(range.clone(), APPLY_BYTES_MAX)?;
-    Ok(entries.into_iter().map(entry::from_log).collect())
-}
-
-fn is_gone(err: &io::Error) -> bool {
-    let source = err.get_ref().and_then(|source| source.downcast_ref::<log::Error>());
-    source.is_some_and(|source| source.kind() == log::ErrorKind::Retry)
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {

@@ -245,16 +245,3 @@ pub(super) fn run_random(seed: u64) -> (Vec<Op>, Vec<Event>) {
     let events = script.events.lock().expect("events").clone();
     (script.disk.recorded(), events)
 }
-
-/// Dice that fall the same way for the same seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
