@@ -18,8 +18,12 @@ use crate::workload::{DELIVERY, Failure, LOOK, Stage, now};
 /// The compacted topic, of one partition.
 const VIEW: &str = "views";
 
-/// Keys that are written.
+/// Keys that are written at a time.
 const KEYS: u64 = 12;
+
+/// After so many records a key is left behind for good: its newest record comes to lie where compaction
+/// reaches, and must stay there.
+const RECORDS_PER_KEY: u64 = 25;
 
 /// How long a reader of all may take once everything is healed.
 const READ_WITHIN: Duration = Duration::from_secs(20);
@@ -95,8 +99,9 @@ impl Stage {
         dice: &mut Dice,
     ) -> Vec<(String, Option<String>, bool)> {
         let mut keys = BTreeSet::new();
+        let first = *number / RECORDS_PER_KEY;
         for _ in 0..dice.within(1..6) {
-            keys.insert(dice.within(0..KEYS));
+            keys.insert(first + dice.within(0..KEYS));
         }
         let mut deliveries = FuturesUnordered::new();
         for key in keys {
