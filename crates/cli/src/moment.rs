@@ -26,12 +26,14 @@ impl Zone {
         let Ok(time) = jiff::Timestamp::from_millisecond(timestamp.0) else {
             return timestamp.to_string();
         };
+        let zoned = time.to_zoned_datetime(self.time_zone());
+        // It has four digits for the year and no sign: what has one is read by nobody, not even here.
+        if zoned.year() < 0 {
+            return timestamp.to_string();
+        }
         match self {
             Self::Utc => format!("{time:.3}"),
-            Self::Local => {
-                let zoned = time.to_zoned_datetime(TimeZone::system());
-                zoned.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
-            }
+            Self::Local => zoned.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
         }
     }
 
@@ -182,6 +184,9 @@ mod tests {
         assert_eq!(Zone::Utc.show(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
         assert_eq!(Zone::Utc.show(Timestamp(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(Zone::Utc.show(Timestamp(i64::MAX)), i64::MAX.to_string());
+        let year_0 = -62_167_219_200_000;
+        assert_eq!(Zone::Utc.show(Timestamp(year_0)), "0000-01-01T00:00:00.000Z");
+        assert_eq!(Zone::Utc.show(Timestamp(year_0 - 1)), (year_0 - 1).to_string());
         let local: jiff::Timestamp = Zone::Local.show(NOW).parse().unwrap();
         assert_eq!(local.as_millisecond(), NOW.0);
     }

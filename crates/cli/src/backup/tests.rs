@@ -196,6 +196,18 @@ prop_compose! {
     }
 }
 
+#[test]
+fn records_of_any_time_come_back() {
+    // The years 0 and 9999 begin and end with these; what lies beyond is a number in the file.
+    for time in [-62_167_219_200_000, 253_402_207_200_999, i64::MIN, i64::MAX, 0] {
+        for timestamp in [time.saturating_sub(1), time, time.saturating_add(1)].map(Timestamp) {
+            let records = vec![Consumed { timestamp, ..record(0, 0, Content::default()) }];
+            let file = write(&head(1), &[], &records, &[1]);
+            assert_eq!(read(&file).unwrap().1, records, "{timestamp}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
