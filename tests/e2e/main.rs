@@ -46,6 +46,7 @@ mod overload;
 mod patience;
 mod pauses;
 mod rebalances;
+mod recovers;
 mod rolling;
 mod rot;
 mod stage;

@@ -375,6 +375,7 @@ async fn live(
     }
     let (config, env) = (core.config.clone(), core.env.clone());
     tasks.spawn(introducer::catch_up(Arc::clone(&cluster), config, env, Arc::clone(&introducer)));
+    tasks.spawn(cast_out(cluster.node.cast_out()));
     tasks.spawn(endless(reconcile::follow(Arc::clone(&cluster), core.config.clone())));
     tasks.spawn(endless(repair::take_out(Arc::clone(&cluster))));
     tasks.spawn(endless(leaders::report(Arc::clone(&cluster))));
@@ -397,6 +398,18 @@ async fn live(
         }
     }
     Ok(())
+}
+
+/// Ends when another broker says that this one was declared lost.
+async fn cast_out(mut told: watch::Receiver<Option<String>>) -> Result<(), String> {
+    match told.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(reason)) => Err(format!(
+            "{reason}: its data directory is of no use any more. To join again once its id was removed, \
+             empty it and give seeds"
+        )),
+        // The node is gone.
+        _ => Ok(()),
+    }
 }
 
 async fn endless(task: impl Future<Output = ()>) -> Result<(), String> {

@@ -10,11 +10,11 @@
 //! It is written once, before anything else, and a directory that does not fit the configuration or
 //! the cluster is refused: a Raft node must never come back with less than it had.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidelog_log::disk::{Disk, Open};
+use tidelog_log::disk::{self, Disk};
 use tidelog_types::{BrokerId, Incarnation, NodeId};
 
 /// The newest format that this build reads and writes.
@@ -141,7 +141,7 @@ impl Identity {
             };
         }
         let path = data.join(FILE);
-        let bytes = read_all(disk, &path).map_err(io_error("read", &path))?;
+        let bytes = disk::read_all(disk, &path).map_err(io_error("read", &path))?;
         let identity = Self::parse(&path, &bytes)?;
         if identity.broker_id != expected.0 {
             return Err(IdentityError::OtherBroker {
@@ -181,36 +181,13 @@ impl Identity {
     pub fn write(&self, disk: &dyn Disk, data: &Path) -> Result<(), IdentityError> {
         let text = toml::to_string(self).expect("every field has a form in TOML");
         let path = data.join(FILE);
-        replace(disk, data, &path, text.as_bytes()).map_err(io_error("write", &path))
+        disk::replace(disk, &path, text.as_bytes()).map_err(io_error("write", &path))
     }
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
     let path = path.to_owned();
     move |source| IdentityError::Io { doing, path, source }
-}
-
-fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    /// No identity is larger; what is, is damaged.
-    const BYTES_MAX: u64 = 4096;
-    let file = disk.open(path, Open::Read)?;
-    let mut bytes = vec![0; file.len()?.min(BYTES_MAX) as usize];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
-fn replace(disk: &dyn Disk, data: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("toml.tmp");
-    match disk.remove_file(&temporary) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        _ => {}
-    }
-    let file = disk.open(&temporary, Open::Create)?;
-    file.write_at(&[IoSlice::new(bytes)], 0)?;
-    file.sync_all()?;
-    disk.rename(&temporary, path)?;
-    disk.sync_dir(data)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod args;
 mod list;
 mod moves;
 mod raft;
+mod recover;
 mod scrub;
 mod transfer;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(globals: &Globals, command: PartitionCommand) -> Result<ExitCo
             PartitionCommand::Move(args) => moves::run(globals, &args).await,
             PartitionCommand::Raft(args) => raft::run(globals, &args).await,
             PartitionCommand::Scrub(args) => scrub::run(globals, &args).await,
+            PartitionCommand::UnsafeRecover(args) => recover::run(globals, &args).await,
         }
     })
 }

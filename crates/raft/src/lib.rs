@@ -20,6 +20,7 @@ mod config;
 mod coordinator;
 mod environment;
 mod executor;
+mod fence;
 mod formation;
 mod latest;
 mod leadership;
@@ -52,8 +53,8 @@ pub use link::server::{Introduce, RaftServer};
 pub use members::{MemberError, MemberStep, Target};
 pub use metadata::Metadata;
 pub use node::{
-    COMPACT_INFLATE_BYTES_MAX, Compacting, Error, Founding, Node, Refilled, RepairError,
-    ScrubReport, Scrubbing, Stats, SteppedOut,
+    COMPACT_INFLATE_BYTES_MAX, Compacting, Error, Founding, Node, RecoverError, Refilled,
+    RepairError, ScrubReport, Scrubbing, Standing, Stats, SteppedOut,
 };
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;

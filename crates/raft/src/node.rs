@@ -2,6 +2,7 @@
 
 mod compact;
 mod founding;
+mod recover;
 mod repair;
 mod scrub;
 mod upkeep;
@@ -24,12 +25,14 @@ use tidelog_types::{GroupId, LogIndex, NodeId, Term, canary};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tonic::Status;
 use tracing::{error, info, warn};
 
 use crate::config::{Timings, TypeConfig, engine};
 use crate::coordinator::Coordinator;
 use crate::environment::{Environment, NodeConfig};
 use crate::executor::{self, Executor};
+use crate::fence::Fence;
 use crate::link::network::Network;
 use crate::link::peer::{PeerStatus, Probing};
 use crate::link::server::{Groups, Introduce, Port, RaftServer};
@@ -46,6 +49,7 @@ use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachi
 
 pub use compact::{COMPACT_INFLATE_BYTES_MAX, Compacting};
 pub use founding::Founding;
+pub use recover::{RecoverError, Standing};
 pub use repair::{Refilled, RepairError};
 pub(crate) use scrub::Suspect;
 pub use scrub::{ScrubReport, Scrubbing, SteppedOut};
@@ -126,6 +130,8 @@ struct Shared {
     env: Environment,
     run: u64,
     votes: Arc<VotesLog>,
+    /// Who is lost for good.
+    fence: Fence,
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
@@ -173,6 +179,9 @@ impl Node {
             probing,
             Pace::new(config.learn_rate_max),
         );
+        let (disk, executor) = (Arc::clone(&env.disk), Arc::clone(&env.executor));
+        let fence = Fence::open(disk, config.data_dir.clone(), executor).await?;
+        peers.shut_out(&fence.out());
         let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
         let (path, node) = (config.data_dir.join("votes.log"), config.node);
         let votes =
@@ -189,6 +198,7 @@ impl Node {
             config,
             env,
             votes,
+            fence,
             peers,
             groups: RwLock::new(BTreeMap::new()),
             opening: tokio::sync::Mutex::new(()),
@@ -663,6 +673,17 @@ impl Groups for Shared {
 
     fn executor(&self) -> Arc<dyn Executor> {
         Arc::clone(&self.env.executor)
+    }
+
+    fn is_shut_out(&self, node: NodeId) -> bool {
+        self.fence.is_out(node)
+    }
+
+    fn survey(
+        &self,
+        asked: v1::SurveyRequest,
+    ) -> BoxFuture<'_, Result<v1::SurveyResponse, Status>> {
+        self.surveyed(asked)
     }
 
     fn met(&self, node: NodeId, address: &str) {

@@ -29,10 +29,14 @@ pub(crate) struct Peers {
     known: Mutex<Known>,
     liveness: watch::Sender<Liveness>,
     deaths: mpsc::UnboundedSender<NodeId>,
+    /// Why another node has shut this one out.
+    cast_out: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Nodes that are lost for good: they are not looked for.
+    lost: BTreeSet<NodeId>,
     peers: BTreeMap<NodeId, Arc<Peer>>,
     addresses: BTreeMap<NodeId, String>,
     tasks: JoinSet<()>,
@@ -51,8 +55,19 @@ impl Peers {
         let known = Mutex::new(Known::default());
         let liveness = watch::Sender::new(Liveness::new());
         let (deaths, died) = mpsc::unbounded_channel();
-        let peers =
-            Self { me, cluster_id, address, connector, probing, pace, known, liveness, deaths };
+        let cast_out = watch::Sender::new(None);
+        let peers = Self {
+            me,
+            cluster_id,
+            address,
+            connector,
+            probing,
+            pace,
+            known,
+            liveness,
+            deaths,
+            cast_out,
+        };
         (Arc::new(peers), died)
     }
 
@@ -68,8 +83,8 @@ impl Peers {
             to: node.to_u64(),
             address: self.address.clone(),
         };
-        let peer = Peer::new(hello, node, self.deaths.clone());
-        peer.set_address(known.addresses.get(&node).cloned());
+        let peer = Peer::new(hello, node, self.deaths.clone(), self.cast_out.clone());
+        peer.set_address(known.address(node));
         known.peers.insert(node, Arc::clone(&peer));
         known.tasks.spawn(Arc::clone(&peer).run(Arc::clone(&self.connector), self.probing));
         known.tasks.spawn(follow(peer.status(), node, self.liveness.clone()));
@@ -82,15 +97,30 @@ impl Peers {
             addresses.keys().copied().filter(|node| *node != self.me).collect();
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            for (node, peer) in &known.peers {
-                peer.set_address(addresses.get(node).cloned());
-            }
             known.addresses = addresses;
+            for (node, peer) in &known.peers {
+                peer.set_address(known.address(*node));
+            }
         }
         for node in others {
             // Dialled at once, so that liveness is known before a group needs it.
             self.get(node);
         }
+    }
+
+    /// Talks to `nodes` no more.
+    pub(crate) fn shut_out(&self, nodes: &BTreeSet<NodeId>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.lost.extend(nodes);
+        for peer in nodes.iter().filter_map(|node| known.peers.get(node)) {
+            peer.set_address(None);
+            peer.close();
+        }
+    }
+
+    /// Why another node has shut this one out, if one has.
+    pub(crate) fn cast_out(&self) -> watch::Receiver<Option<String>> {
+        self.cast_out.subscribe()
     }
 
     /// A node that this one has heard of says where it listens. It counts beside the address that was
@@ -130,6 +160,13 @@ impl Peers {
         for peer in known.peers.values() {
             peer.close();
         }
+    }
+}
+
+impl Known {
+    /// Where a node is looked for, if it is.
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.addresses.get(&node).filter(|_| !self.lost.contains(&node)).cloned()
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
-use crate::config::{TypeConfig, Vote, position};
+use crate::config::{Entry, Members, Payload, TypeConfig, Vote, log_id, position};
 use crate::latest::latest;
 use crate::leadership::{Leadership, Role, follow_leadership};
 use crate::link::server::Port;
@@ -268,6 +268,44 @@ impl<M: Machine> Replica<M> {
     }
 }
 
+/// How often a replica that is alone in its group stands for election, and how long each try may take.
+const ALONE_TRIES: u32 = 20;
+const ALONE_PATIENCE: Duration = Duration::from_millis(500);
+
+impl<M: Machine> Replica<M> {
+    /// See [`Member::go_on_alone`].
+    async fn lead_alone(
+        &self,
+        leader: NodeId,
+        last: Option<LogPosition>,
+        at: LogPosition,
+    ) -> Result<(), String> {
+        let nodes: BTreeMap<NodeId, ()> = BTreeMap::from([(self.me, ())]);
+        let members = Members::new(vec![BTreeSet::from([self.me])], nodes);
+        let members = members.map_err(|err| err.to_string())?;
+        let request = AppendEntriesRequest {
+            vote: Vote::new_committed(at.term.0, leader),
+            prev_log_id: last.map(log_id),
+            leader_commit: Some(log_id(at)),
+            entries: vec![Entry::at(at, Payload::Membership(members))],
+        };
+        let answer = self.raft.append_entries(request).await.map_err(|err| err.to_string())?;
+        if !answer.is_success() {
+            return Err(format!("the replica has moved on meanwhile: {answer}"));
+        }
+        let mut leadership = self.leadership.clone();
+        for _ in 0..ALONE_TRIES {
+            self.stand_in().await?;
+            let leads = leadership
+                .wait_for(|now| now.term > at.term && now.role == Role::Leader && now.ready);
+            if matches!(timeout(ALONE_PATIENCE, leads).await, Ok(Ok(_))) {
+                return Ok(());
+            }
+        }
+        Err("the replica is alone in its group, and leads it only later".to_owned())
+    }
+}
+
 /// Makes another node campaign for a group.
 pub(crate) trait Campaigner: Send + Sync + fmt::Debug {
     /// Whether `voter` was reached and agreed.
@@ -296,6 +334,20 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
     fn voters(&self) -> std::collections::BTreeSet<NodeId>;
     /// Drops segments that nobody needs.
     fn clean(&self) -> BoxFuture<'static, ()>;
+    /// Everybody who takes part, voters and learners, as far as is known here.
+    fn all(&self) -> BTreeSet<NodeId>;
+    /// Whether a majority is left without `lost`: of both memberships, while one is on its way.
+    fn has_majority(&self, lost: &BTreeSet<NodeId>) -> bool;
+    /// The term of the vote here and the last entry, on which a group could go on alone.
+    fn foundation(&self) -> BoxFuture<'static, Result<(Term, Option<LogPosition>), String>>;
+    /// Takes an entry behind `last`, as if `leader` had sent it in the term of `at`, by which this node is
+    /// the only member and everything before is committed; then leads.
+    fn go_on_alone(
+        &self,
+        leader: NodeId,
+        last: Option<LogPosition>,
+        at: LogPosition,
+    ) -> BoxFuture<'static, Result<(), String>>;
     /// Stops the engine.
     fn stop(&self) -> BoxFuture<'static, ()>;
 }
@@ -374,6 +426,38 @@ impl<M: Machine> Member for Replica<M> {
 
     fn voters(&self) -> std::collections::BTreeSet<NodeId> {
         self.metrics().membership_config.voter_ids().collect()
+    }
+
+    fn all(&self) -> BTreeSet<NodeId> {
+        self.metrics().membership_config.membership().nodes().map(|(node, ())| *node).collect()
+    }
+
+    fn has_majority(&self, lost: &BTreeSet<NodeId>) -> bool {
+        let metrics = self.metrics();
+        let configs = metrics.membership_config.membership().get_joint_config();
+        configs.iter().all(|voters| voters.difference(lost).count() * 2 > voters.len())
+    }
+
+    fn foundation(&self) -> BoxFuture<'static, Result<(Term, Option<LogPosition>), String>> {
+        let replica = self.clone();
+        Box::pin(async move {
+            replica.may_elect()?;
+            let seen = replica.raft.with_raft_state(|state| {
+                let last = state.log_ids.last().map(position);
+                (Term(state.vote_ref().leader_id().term), last)
+            });
+            seen.await.map_err(|err| err.to_string())
+        })
+    }
+
+    fn go_on_alone(
+        &self,
+        leader: NodeId,
+        last: Option<LogPosition>,
+        at: LogPosition,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        let replica = self.clone();
+        Box::pin(async move { replica.lead_alone(leader, last, at).await })
     }
 
     fn clean(&self) -> BoxFuture<'static, ()> {

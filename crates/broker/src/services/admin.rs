@@ -18,7 +18,7 @@ use tidelog_proto::v1::{
     RemoveBrokerRequest, RemoveBrokerResponse, ReplicaRaft, ScrubPartitionRequest,
     ScrubPartitionResponse, SetLogLevelRequest, SetLogLevelResponse, TopicPartition,
     TransferLeaderItem, TransferLeaderRequest, TransferLeaderResponse, TransferLeaderResult,
-    TrimPartitionsRequest, TrimPartitionsResponse,
+    TrimPartitionsRequest, TrimPartitionsResponse, UnsafeRecoverRequest, UnsafeRecoverResponse,
 };
 use tidelog_raft::{RaftStatus, Role, TransferError};
 use tidelog_types::{BrokerId, ErrorCode, LogIndex, NodeId};
@@ -97,6 +97,14 @@ impl AdminService for Api {
     ) -> Result<Response<ScrubPartitionResponse>, Status> {
         let _place = self.enter()?;
         Ok(Response::new(self.scrubbed(request.into_inner()).await?))
+    }
+
+    async fn unsafe_recover(
+        &self,
+        request: Request<UnsafeRecoverRequest>,
+    ) -> Result<Response<UnsafeRecoverResponse>, Status> {
+        let _place = self.enter()?;
+        Ok(Response::new(self.unsafely_recovered(request.into_inner()).await?))
     }
 
     async fn trim_partitions(

@@ -21,6 +21,7 @@ mod produce_lanes;
 mod raft;
 mod rebalance;
 mod records;
+mod recover;
 mod stop;
 mod trim;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tidelog_proto::v1::raft_service_server::RaftService;
 use tidelog_proto::v1::{
     ExchangeRequest, InstallSnapshotRequest, InstallSnapshotResponse, IntroduceRequest,
-    IntroduceResponse, ReadLogRequest,
+    IntroduceResponse, ReadLogRequest, SurveyRequest, SurveyResponse,
 };
 use tidelog_raft::RaftServer;
 use tonic::{Request, Response, Status, Streaming};
@@ -54,6 +54,13 @@ impl RaftService for SwitchingRaft {
         request: Request<ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
         self.server().read_log(request).await
+    }
+
+    async fn survey(
+        &self,
+        request: Request<SurveyRequest>,
+    ) -> Result<Response<SurveyResponse>, Status> {
+        self.server().survey(request).await
     }
 
     async fn install_snapshot(

@@ -21,6 +21,8 @@ pub(crate) enum PartitionCommand {
     Raft(RaftArgs),
     /// Read every byte of a partition's replicas again, and mend what is damaged
     Scrub(ScrubArgs),
+    /// Go on with what one broker holds, when a majority of the replicas is lost for good
+    UnsafeRecover(UnsafeRecoverArgs),
 }
 
 /// Arguments of `partition list`.
@@ -85,6 +87,27 @@ pub(crate) struct ScrubArgs {
     /// MB per second that each replica reads at most [default: as fast as its disk can]
     #[arg(long, value_name = "MB")]
     pub(crate) rate: Option<u32>,
+}
+
+/// Arguments of `partition unsafe-recover`.
+#[derive(Args, Debug)]
+pub(crate) struct UnsafeRecoverArgs {
+    /// The partitions, as orders/0
+    #[arg(value_name = "TOPIC/PARTITION", value_parser = topic_partition)]
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) partitions: Vec<TopicPartition>,
+    /// All that have lost their majority and have a replica there, the cluster's own groups too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The broker whose replicas go on
+    #[arg(long, value_name = "BROKER")]
+    pub(crate) from: u32,
+    /// The brokers that are lost for good [default: those that do not answer, which -y does not take]
+    #[arg(long, value_name = "BROKERS", value_delimiter = ',')]
+    pub(crate) lost: Vec<u32>,
+    /// Only show what would go on, and what would be lost
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Reads a move as `orders/0:1,2,4`.

@@ -10,6 +10,7 @@ mod features;
 mod group_facts;
 mod groups;
 mod moves;
+mod recover;
 mod stop;
 mod topics;
 mod trim;
@@ -40,6 +41,7 @@ pub use group_facts::{
 };
 
 pub use moves::PartitionMove;
+pub use recover::{RecoveredGroup, UnsafeRecovery};
 pub use stop::{CanStop, StopRisk};
 
 use crate::Error;

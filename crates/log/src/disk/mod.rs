@@ -103,7 +103,10 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> 
 }
 
 /// Reads a whole small file.
-pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// As the disk fails.
+pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;
@@ -129,7 +132,10 @@ pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
 
 /// Replaces the file at `path` so that after a crash it is whole, old or new: write, fsync, rename,
 /// fsync the directory.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// As the disk fails; then the file is as it was.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("file without a directory"))?;
     let temporary = path.with_extension("tmp");
     remove_if_there(disk, &temporary)?;

@@ -389,6 +389,46 @@ pub struct ReadLogHeader {
     #[prost(uint64, tag = "4")]
     pub compacted_to: u64,
 }
+/// SurveyRequest asks for replicas.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SurveyRequest {
+    /// Who asks, and whom.
+    #[prost(message, optional, tag = "1")]
+    pub hello: ::core::option::Option<StreamHello>,
+    /// Nodes that are lost for good. A broker that one of them answers refuses the call.
+    #[prost(uint64, repeated, tag = "2")]
+    pub lost: ::prost::alloc::vec::Vec<u64>,
+    /// Whether they are shut out: from then on, whatever becomes of the process, the asked broker talks to
+    /// none of them.
+    #[prost(bool, tag = "3")]
+    pub fence: bool,
+    /// The groups, as in a RaftRequest.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// SurveyResponse tells of those groups that have a replica at the asked broker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SurveyResponse {
+    /// In no order.
+    #[prost(message, repeated, tag = "1")]
+    pub standings: ::prost::alloc::vec::Vec<GroupStanding>,
+}
+/// GroupStanding is how far one replica is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupStanding {
+    /// The group.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub group: ::prost::bytes::Bytes,
+    /// Its last entry; absent while it has none, or is out of service.
+    #[prost(message, optional, tag = "2")]
+    pub last: ::core::option::Option<RaftLogId>,
+    /// The term of the last vote.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// Whether it takes no part in its group: what it holds is not known.
+    #[prost(bool, tag = "4")]
+    pub out: bool,
+}
 /// Generated client implementations.
 pub mod raft_service_client {
     #![allow(
@@ -573,6 +613,29 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("tidelog.v1.RaftService", "ReadLog"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Survey tells how far the replicas of a broker are, before one of them goes on alone because a
+        /// majority of its group is lost for good, and shuts the lost brokers out.
+        pub async fn survey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SurveyRequest>,
+        ) -> std::result::Result<tonic::Response<super::SurveyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.RaftService/Survey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.RaftService", "Survey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -627,6 +690,12 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::ReadLogRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadLogStream>, tonic::Status>;
+        /// Survey tells how far the replicas of a broker are, before one of them goes on alone because a
+        /// majority of its group is lost for good, and shuts the lost brokers out.
+        async fn survey(
+            &self,
+            request: tonic::Request<super::SurveyRequest>,
+        ) -> std::result::Result<tonic::Response<super::SurveyResponse>, tonic::Status>;
     }
     /// RaftService carries the traffic of all groups between an ordered pair of brokers.
     #[derive(Debug)]
@@ -888,6 +957,51 @@ pub mod raft_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.RaftService/Survey" => {
+                    #[allow(non_camel_case_types)]
+                    struct SurveySvc<T: RaftService>(pub Arc<T>);
+                    impl<
+                        T: RaftService,
+                    > tonic::server::UnaryService<super::SurveyRequest>
+                    for SurveySvc<T> {
+                        type Response = super::SurveyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SurveyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::survey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SurveySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -887,6 +887,64 @@ pub struct ScrubPartitionResponse {
     #[prost(string, repeated, tag = "4")]
     pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// UnsafeRecoverRequest names what is lost, and what is to go on.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UnsafeRecoverRequest {
+    /// The broker whose replicas go on; it has to be asked itself.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// Brokers that are lost for good. Empty, with validate_only: those that do not answer.
+    #[prost(uint32, repeated, tag = "2")]
+    pub lost_broker_ids: ::prost::alloc::vec::Vec<u32>,
+    /// The partitions. Empty: all groups that have lost their majority and have a replica at the asked
+    /// broker, the metadata and the coordinators among them.
+    #[prost(message, repeated, tag = "3")]
+    pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+    /// Whether only to tell what would be done.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// How long it may take. 0: 30 s.
+    #[prost(uint32, tag = "5")]
+    pub timeout_ms: u32,
+}
+/// UnsafeRecoverResponse tells what was done, or would be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UnsafeRecoverResponse {
+    /// The brokers that are lost.
+    #[prost(uint32, repeated, tag = "1")]
+    pub lost_broker_ids: ::prost::alloc::vec::Vec<u32>,
+    /// The groups, the metadata first.
+    #[prost(message, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<RecoveredGroup>,
+    /// Partitions of which no replica is left: their records are lost.
+    #[prost(message, repeated, tag = "3")]
+    pub gone: ::prost::alloc::vec::Vec<TopicPartition>,
+}
+/// RecoveredGroup is a group that goes on with what one broker holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoveredGroup {
+    /// The topic; empty for the metadata.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The offset after the last record that is left; 0 where there are no records.
+    #[prost(int64, tag = "3")]
+    pub end_offset: i64,
+    /// What was committed for certain, as far as the broker knows.
+    #[prost(int64, tag = "4")]
+    pub high_watermark: i64,
+    /// When the last entry was appended that is left, in milliseconds since the Unix epoch.
+    #[prost(int64, tag = "5")]
+    pub append_time_ms: i64,
+    /// The entry in which the group begins anew; absent as long as it does not.
+    #[prost(uint64, optional, tag = "6")]
+    pub recovered_index: ::core::option::Option<u64>,
+    /// Why it does not go on; empty when it does, or would.
+    #[prost(string, tag = "7")]
+    pub refusal: ::prost::alloc::string::String,
+}
 /// HealthStatus is the health in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1213,6 +1271,32 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("tidelog.v1.AdminService", "ScrubPartition"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// UnsafeRecover has the asked broker go on alone with groups whose majority is lost for good. What the
+        /// lost brokers alone held is gone, acked or not. They are shut out first, and may never come back.
+        pub async fn unsafe_recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UnsafeRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnsafeRecoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidelog.v1.AdminService/UnsafeRecover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidelog.v1.AdminService", "UnsafeRecover"));
             self.inner.unary(req, path, codec).await
         }
         /// TrimPartitions deletes the oldest records of partitions by raising their log start. Answered by each
@@ -1562,6 +1646,15 @@ pub mod admin_service_server {
             request: tonic::Request<super::ScrubPartitionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ScrubPartitionResponse>,
+            tonic::Status,
+        >;
+        /// UnsafeRecover has the asked broker go on alone with groups whose majority is lost for good. What the
+        /// lost brokers alone held is gone, acked or not. They are shut out first, and may never come back.
+        async fn unsafe_recover(
+            &self,
+            request: tonic::Request<super::UnsafeRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnsafeRecoverResponse>,
             tonic::Status,
         >;
         /// TrimPartitions deletes the oldest records of partitions by raising their log start. Answered by each
@@ -2079,6 +2172,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ScrubPartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidelog.v1.AdminService/UnsafeRecover" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnsafeRecoverSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::UnsafeRecoverRequest>
+                    for UnsafeRecoverSvc<T> {
+                        type Response = super::UnsafeRecoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UnsafeRecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::unsafe_recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnsafeRecoverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

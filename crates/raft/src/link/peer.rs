@@ -15,10 +15,12 @@ use tidelog_proto::v1::{Probe, RaftResponse, StreamHello};
 use tidelog_types::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 use tonic::transport::Channel;
 use tracing::{debug, info};
 
 use super::connector::{self, Connector};
+use super::server;
 use super::session::Session;
 
 /// Whether a peer answers.
@@ -50,6 +52,27 @@ const REDIAL_MAX: Duration = Duration::from_millis(200);
 /// How long a connection must have lasted for the next dial to be made at once.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
+/// Why a peer is not reached.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Refused(Status),
+    /// It has shut this node out.
+    #[error("{0}")]
+    CastOut(String),
+}
+
+impl From<Status> for DialError {
+    fn from(status: Status) -> Self {
+        match status.metadata().contains_key(server::SHUT_OUT) {
+            true => Self::CastOut(status.message().to_owned()),
+            false => Self::Refused(status),
+        }
+    }
+}
+
 /// The two streams of a live connection, and the connection for snapshots.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -70,6 +93,8 @@ pub(crate) struct Peer {
     said: Mutex<Option<String>>,
     /// Whether it said that its disk is nearly full.
     low_on_space: AtomicBool,
+    /// Told why the peer has shut this node out.
+    cast_out: watch::Sender<Option<String>>,
     /// Told of each death, which a watch could swallow when the peer is back at once.
     deaths: mpsc::UnboundedSender<NodeId>,
 }
@@ -80,6 +105,7 @@ impl Peer {
         hello: StreamHello,
         node: NodeId,
         deaths: mpsc::UnboundedSender<NodeId>,
+        cast_out: watch::Sender<Option<String>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             hello,
@@ -89,6 +115,7 @@ impl Peer {
             address: watch::Sender::new(None),
             said: Mutex::new(None),
             low_on_space: AtomicBool::new(false),
+            cast_out,
             deaths,
         })
     }
@@ -103,7 +130,7 @@ impl Peer {
         self.hello.clone()
     }
 
-    /// Ends the connection; the task has been stopped.
+    /// Ends the connection; whoever calls has stopped the task, or taken the address away.
     pub(crate) fn close(&self) {
         if let Some(connection) = self.connection() {
             connection.control.close();
@@ -157,6 +184,10 @@ impl Peer {
         let mut tries = 0;
         loop {
             let Some(address) = addresses.borrow_and_update().clone() else {
+                if *self.status.borrow() == PeerStatus::Live {
+                    // It was shut out.
+                    self.mark(PeerStatus::Dead);
+                }
                 // The sender lives in `self`, so this ends only with a new address.
                 if addresses.changed().await.is_err() {
                     return;
@@ -180,6 +211,10 @@ impl Peer {
                     }
                 }
                 Ok(Err(err)) => {
+                    if let DialError::CastOut(reason) = &err {
+                        let told = format!("broker {} says: {reason}", self.node.broker);
+                        self.cast_out.send_replace(Some(told));
+                    }
                     debug!(node = %self.node, %address, %err, "peer not reached");
                     self.mark(PeerStatus::Dead);
                     sleep(pause).await;
@@ -190,12 +225,15 @@ impl Peer {
         }
     }
 
-    async fn dial(&self, connector: &dyn Connector, address: &str) -> io::Result<Connection> {
+    async fn dial(
+        &self,
+        connector: &dyn Connector,
+        address: &str,
+    ) -> Result<Connection, DialError> {
         let channel = connector::channel(connector, address).await?;
         let appends = Session::open(channel.clone(), self.hello.clone());
         let control = Session::open(channel.clone(), self.hello.clone());
-        let (appends, control) =
-            futures_util::future::try_join(appends, control).await.map_err(io::Error::other)?;
+        let (appends, control) = futures_util::future::try_join(appends, control).await?;
         Ok(Connection { appends, control, channel })
     }
 

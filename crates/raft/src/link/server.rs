@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
@@ -40,6 +41,9 @@ pub(super) const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Calls of `ReadLog` that are answered at a time: repair must not take the disk from everybody else.
 const READINGS_MAX: usize = 4;
+
+/// What the refusal of a node that was shut out carries: on hearing it, that node ends.
+pub(super) const SHUT_OUT: &str = "tidelog-shut-out";
 
 /// One group, as the streams reach it.
 pub(crate) trait Port: Send + Sync + fmt::Debug {
@@ -83,6 +87,13 @@ pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
 
     /// Where logs are read for others.
     fn executor(&self) -> Arc<dyn Executor>;
+
+    /// Whether `node` was declared lost for good.
+    fn is_shut_out(&self, node: NodeId) -> bool;
+
+    /// How far replicas are here, after nodes were shut out.
+    fn survey(&self, asked: v1::SurveyRequest)
+    -> BoxFuture<'_, Result<v1::SurveyResponse, Status>>;
 
     /// Whether this node's disk is nearly full.
     fn is_low_on_space(&self) -> bool;
@@ -153,8 +164,17 @@ impl RaftServer {
                 NodeId::from_u64(hello.to)
             )));
         }
+        let from = NodeId::from_u64(hello.from);
+        if groups.is_shut_out(from) {
+            let mut status = Status::permission_denied(format!(
+                "broker {} was declared lost for good, and the cluster goes on without it",
+                from.broker
+            ));
+            status.metadata_mut().insert(SHUT_OUT, MetadataValue::from_static("1"));
+            return Err(status);
+        }
         if !hello.address.is_empty() {
-            groups.met(NodeId::from_u64(hello.from), &hello.address);
+            groups.met(from, &hello.address);
         }
         Ok(Arc::clone(groups))
     }
@@ -178,7 +198,9 @@ impl RaftService for RaftServer {
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let mut incoming = request.into_inner();
         let first = incoming.next().await.transpose()?;
-        let groups = self.admit(first.as_ref().and_then(|first| first.hello.as_ref()))?;
+        let hello = first.as_ref().and_then(|first| first.hello.as_ref());
+        let groups = self.admit(hello)?;
+        let from = NodeId::from_u64(hello.map_or(0, |hello| hello.from));
 
         let run = self.run;
         let mut stopped = self.stopped.clone();
@@ -196,6 +218,9 @@ impl RaftService for RaftServer {
                     message = incoming.next() => message,
                 };
                 let Some(Ok(message)) = message else { return };
+                if demux.groups.is_shut_out(from) {
+                    return;
+                }
                 for request in message.requests {
                     if let Err(reason) = demux.take(request) {
                         debug!(%reason, "stream refused");
@@ -220,6 +245,15 @@ impl RaftService for RaftServer {
         let busy = |_| Status::resource_exhausted("this broker sends enough logs already");
         let answer = reading::answer(port, groups.executor(), place.map_err(busy)?, &request);
         Ok(Response::new(ReceiverStream::new(answer)))
+    }
+
+    async fn survey(
+        &self,
+        request: Request<v1::SurveyRequest>,
+    ) -> Result<Response<v1::SurveyResponse>, Status> {
+        let request = request.into_inner();
+        let groups = self.admit(request.hello.as_ref())?;
+        groups.survey(request).await.map(Response::new)
     }
 
     async fn install_snapshot(

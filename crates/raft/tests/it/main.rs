@@ -11,5 +11,6 @@ mod members;
 mod moved;
 mod partitions;
 mod quorums;
+mod recover;
 mod repair;
 mod world;

@@ -67,7 +67,8 @@ messages! {
     RaftEntry, RaftPart, ExchangeRequest, StreamHello, ExchangeResponse, RaftRequest, AppendRequest,
     VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Campaign, RaftResponse,
     AppendSuccess, VoteReply, TransferReply, InstallSnapshotRequest, SnapshotHeader,
-    InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader,
+    InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader, SurveyRequest, SurveyResponse,
+    GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup,
 }
 
 /// The first byte of an input says which message the rest is.

@@ -162,6 +162,13 @@ impl AdminService for Broker {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn unsafe_recover(
+        &self,
+        _: Request<v1::UnsafeRecoverRequest>,
+    ) -> Result<Response<v1::UnsafeRecoverResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn move_partitions(
         &self,
         _: Request<v1::MovePartitionsRequest>,
