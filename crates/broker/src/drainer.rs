@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidelog_raft::Role;
 use tidelog_state::metadata::{Broker, Command, Grounds, Machine, Partition, evacuate};
-use tidelog_types::{BrokerId, GroupId};
+use tidelog_types::{BrokerId, GroupId, NodeId};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -39,8 +39,37 @@ pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
         }
         let live = cluster.live_brokers();
         gone.look(&cluster.machine(), &live);
-        let lost = rebuild_after.map(|after| gone.longer_than(after)).unwrap_or_default();
+        let mut lost = rebuild_after.map(|after| gone.longer_than(after)).unwrap_or_default();
+        let shut_out = shut_out(&cluster);
+        mark(&cluster, &shut_out).await;
+        lost.extend(shut_out);
         drain(&cluster, &live, &lost).await;
+    }
+}
+
+/// Brokers of the cluster that were declared lost for good.
+fn shut_out(cluster: &Cluster) -> BTreeSet<BrokerId> {
+    let (machine, out) = (cluster.machine(), cluster.node.lost());
+    let is_known = |node: &&NodeId| machine.broker(node.broker).is_some_and(|b| b.node() == **node);
+    out.iter().filter(is_known).map(|node| node.broker).collect()
+}
+
+/// Marks brokers as being drained, as soon as there are others for what they had: a leader that comes after
+/// this one need not know that they were declared lost.
+async fn mark(cluster: &Cluster, shut_out: &BTreeSet<BrokerId>) {
+    for broker in shut_out.iter().copied() {
+        let machine = cluster.machine();
+        if machine.broker(broker).is_none_or(|known| known.is_draining) {
+            continue;
+        }
+        let command = Command::DrainBroker { broker, draining: true };
+        if machine.rehearse(&command, cluster.node.now()).is_err() {
+            continue;
+        }
+        match cluster.propose(&command, Instant::now() + PROPOSE_TIMEOUT).await {
+            Ok(_) => info!(%broker, "a lost broker is to be drained"),
+            Err(err) => warn!(%err, %broker, "a lost broker is not to be drained yet"),
+        }
     }
 }
 

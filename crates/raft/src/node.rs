@@ -21,7 +21,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_state::group;
-use tidelog_types::{GroupId, LogIndex, NodeId, Term, canary};
+use tidelog_types::{GroupId, LogIndex, NodeId, Term, Timestamp, canary};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -223,6 +223,12 @@ impl Node {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.shared.config.node
+    }
+
+    /// What this node's clock shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.env.clock.now()
     }
 
     /// The gRPC service for the internal listener.

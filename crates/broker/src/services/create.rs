@@ -8,7 +8,7 @@ use tidelog_proto::v1::{
     DeleteTopicsResponse, DeleteTopicsResult, Error, NewPartitions, NewTopic, TopicConfigs,
 };
 use tidelog_state::metadata::{Command, ConfigChange, ConfigScope, Machine, Outcome};
-use tidelog_types::{BrokerId, LogPosition, TopicId, failpoint};
+use tidelog_types::{BrokerId, TopicId, failpoint};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -74,11 +74,8 @@ impl Api {
 
     /// What the command would come to, on a copy of the machine.
     pub(super) fn rehearse(&self, machine: &Machine, command: &Command) -> Result<Outcome, Error> {
-        let mut copy = machine.clone();
-        let at = copy.applied().unwrap_or_default();
-        let next = LogPosition { term: at.term, index: at.index.next() };
-        let applied = copy.apply(next, command, self.core.env.node.clock.now());
-        applied.reply.map_err(|refusal| Error::new(refusal.code, refusal.message))
+        let outcome = machine.rehearse(command, self.core.env.node.clock.now());
+        outcome.map_err(|refusal| Error::new(refusal.code, refusal.message))
     }
 
     pub(super) async fn partitions_created(

@@ -86,6 +86,17 @@ impl Machine {
         Applied { reply, changes }
     }
 
+    /// What the command would be answered if it came next.
+    ///
+    /// # Errors
+    /// As it would be refused.
+    pub fn rehearse(&self, command: &Command, now: Timestamp) -> Result<Outcome, Refusal> {
+        let mut copy = self.clone();
+        let at = copy.applied().unwrap_or_default();
+        let next = LogPosition { term: at.term, index: at.index.next() };
+        copy.apply(next, command, now).reply
+    }
+
     /// The last applied entry.
     #[must_use]
     pub const fn applied(&self) -> Option<LogPosition> {
