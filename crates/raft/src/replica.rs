@@ -295,7 +295,10 @@ impl<M: Machine> Replica<M> {
         }
         let mut leadership = self.leadership.clone();
         for _ in 0..ALONE_TRIES {
-            self.stand_in().await?;
+            // It may stand by itself at this very moment: then it is refused here, and leads all the same.
+            if let Err(err) = self.stand_in().await {
+                debug!(group = %self.group, err, "standing alone was refused");
+            }
             let leads = leadership
                 .wait_for(|now| now.term > at.term && now.role == Role::Leader && now.ready);
             if matches!(timeout(ALONE_PATIENCE, leads).await, Ok(Ok(_))) {

@@ -52,11 +52,13 @@ pub enum Canary {
     ForgottenLogVotes,
     /// Compaction takes a key's newest record out and keeps the older ones.
     CompactionTakesNewest,
+    /// A broker that was declared lost for good is let in when it comes back.
+    LostLetIn,
 }
 
 impl Canary {
     /// Every one.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeFsync,
         Self::FullDiskAcked,
         Self::VoteNotSaved,
@@ -78,6 +80,7 @@ impl Canary {
         Self::LeavesUnreleased,
         Self::ForgottenLogVotes,
         Self::CompactionTakesNewest,
+        Self::LostLetIn,
     ];
 
     /// The bug of this name, in whatever case.

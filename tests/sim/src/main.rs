@@ -37,6 +37,8 @@ mod range;
 #[cfg(tokio_unstable)]
 mod reading;
 #[cfg(tokio_unstable)]
+mod recovering;
+#[cfg(tokio_unstable)]
 mod report;
 #[cfg(tokio_unstable)]
 mod rot;

@@ -14,6 +14,7 @@ use crate::history::{Shared, Violation};
 use crate::invariants::{self, replicas_agree, rot_is_found};
 use crate::observer::Observer;
 use crate::plan::Plan;
+use crate::recovering::WorstDay;
 use crate::trace::Trace;
 use crate::workload::Stage;
 
@@ -38,6 +39,8 @@ pub(crate) struct Report {
     acked: usize,
     read: usize,
     fired: BTreeMap<Kind, u32>,
+    /// How often a majority was lost for good.
+    worst_days: u64,
     simulated: Duration,
 }
 
@@ -57,6 +60,7 @@ impl Report {
         figures.count("records acked", self.acked as u64);
         figures.count("records read", self.read as u64);
         figures.count("simulated ms", self.simulated.as_millis() as u64);
+        figures.count("majorities lost for good", self.worst_days);
         for (kind, times) in &self.fired {
             figures.count(format!("fault {kind:?}"), u64::from(*times));
         }
@@ -66,8 +70,10 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acked, read, fired, simulated } = self;
-        write!(f, "{acked} acked, {read} read, faults {fired:?} in {simulated:?}")
+        let Self { acked, read, fired, worst_days, simulated } = self;
+        write!(f, "{acked} acked, {read} read, faults {fired:?}")?;
+        let day = if *worst_days > 0 { " and the worst day" } else { "" };
+        write!(f, "{day} in {simulated:?}")
     }
 }
 
@@ -106,10 +112,16 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
     let mut injector = Injector::new(plan.faults.clone(), clients, trace.clone());
     let disks = stage.disks.to_vec();
     let mut observer = Observer::new(trace.clone(), stage.history.clone(), disks);
+    let (worst_day, mut days) = (WorstDay::of(plan), 0);
     if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector, &mut observer) {
         stage.history.violated("clients_come_to_an_end", err);
     } else if let Err(err) = settle(&mut sim, &stage) {
         stage.history.violated("replicas_agree", err);
+    } else if let Some(day) = worst_day {
+        days = 1;
+        if let Err(err) = day.run(&mut sim, &mut machines, &stage) {
+            stage.history.violated("clients_come_to_an_end", err);
+        }
     }
     let found = trace.look(|text| rot_is_found::check(observer.rotten(), text));
     stage.history.note("rot_is_found", found);
@@ -118,6 +130,7 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
         acked: history.acks.len(),
         read: history.end.as_ref().map_or(0, BTreeMap::len),
         fired: injector.fired,
+        worst_days: days,
         simulated: sim.elapsed(),
     };
     Verdict { violations: invariants::check(&history, trace), report }

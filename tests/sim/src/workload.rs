@@ -117,13 +117,18 @@ impl Stage {
         if self.plan.groups {
             self.committed_in_the_end(&client).await;
         }
-        let read = timeout(READ_WITHIN, self.read_all(&client)).await;
+        self.read_in_the_end(&client).await;
+        Ok(())
+    }
+
+    /// Reads the whole topic, against which everything is held that was seen before.
+    pub(crate) async fn read_in_the_end(&self, client: &Client) {
+        let read = timeout(READ_WITHIN, self.read_all(client)).await;
         match read {
             Ok(Ok(read)) => self.history.lock().end = Some(read),
             Ok(Err(err)) => self.history.violated("everything_is_readable", err.to_string()),
             Err(_) => self.history.violated("everything_is_readable", "not in time".to_owned()),
         }
-        Ok(())
     }
 
     async fn create_topic(&self, client: &Client) -> Result<(), Failure> {
@@ -240,10 +245,10 @@ impl Stage {
     }
 
     /// P12: every partition takes a write.
-    async fn write_everywhere(&self, client: &Client) -> Result<(), Failure> {
+    pub(crate) async fn write_everywhere(&self, client: &Client) -> Result<(), Failure> {
         let producer = client.producer().delivery_timeout(DELIVERY).build().await?;
         for partition in 0..self.plan.partitions {
-            let value = format!("healed-{partition}");
+            let value = format!("healed-{partition}-{}", now().as_millis());
             self.history.lock().sent.insert(value.clone());
             let record = Record::to(TOPIC).value(value).partition(PartitionId(partition));
             let sent = producer.send(record).await;

@@ -2,7 +2,7 @@
 //!
 //! Those that are one call and its outcome stand where the call is: `sends_fail_by_time_alone`,
 //! `nothing_corrupt_is_served`, `everything_is_readable`, `healed_partitions_take_writes`,
-//! `healed_groups_answer`, `views_are_readable`, `views_are_in_order`, `clients_come_to_an_end`,
+//! `healed_groups_answer`, `the_last_one_goes_on`, `views_are_readable`, `views_are_in_order`, `clients_come_to_an_end`,
 //! `nothing_panics`.
 
 pub(crate) mod acked_records_survive;

@@ -1,0 +1,134 @@
+//! The worst day, once everything was judged: all brokers but one are gone, and that one goes on alone.
+//!
+//! All replicas hold the same by then, so nothing may be missing: whoever goes on has everything that was
+//! acked. In half of the cases the others come back with their disks, together a majority of what was.
+
+use std::time::Duration;
+
+use tidelog_client::admin::{Admin, UnsafeRecovery};
+use tidelog_client::{BrokerId, Client};
+use tokio::time::sleep;
+use turmoil::Sim;
+
+use crate::cluster::{Machine, host};
+use crate::dice::Dice;
+use crate::plan::Plan;
+use crate::workload::{Failure, LOOK, Stage, now};
+
+/// How soon the one that is left knows that the others are gone, and leads what it goes on with.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long those that come back have to be told, and to do harm.
+const BACK_FOR: Duration = Duration::from_secs(10);
+
+/// Beyond this time the day has not come to an end.
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
+
+/// Who is left, and whether the others come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorstDay {
+    /// The broker that is left.
+    pub(crate) left: u32,
+    /// Whether the others come back with their disks.
+    pub(crate) others_return: bool,
+}
+
+impl WorstDay {
+    /// The worst day of a plan, if it has one.
+    pub(crate) fn of(plan: &Plan) -> Option<Self> {
+        let mut dice = Dice::new(plan.seed, "worst day");
+        // A broker that lost its disk stays out; with five brokers some partitions have nothing on one.
+        let has_one = dice.percent(30) && plan.brokers == 3 && !plan.wipes();
+        has_one.then(|| Self {
+            left: dice.within(1..u64::from(plan.brokers) + 1) as u32,
+            others_return: dice.percent(50),
+        })
+    }
+
+    /// Takes the others away, has the one that is left go on, and reads everything once more.
+    pub(crate) fn run(
+        self,
+        sim: &mut Sim<'_>,
+        machines: &mut [Machine],
+        stage: &Stage,
+    ) -> Result<(), String> {
+        stage.trace.at(sim.elapsed(), format_args!("worst day {self:?}"));
+        let others = |machine: &&mut Machine| machine.id != self.left;
+        machines.iter_mut().filter(others).for_each(|machine| machine.kill(sim));
+        let lost: Vec<_> = stage.plan.ids().filter(|id| *id != self.left).map(BrokerId).collect();
+        sim.client("rescuer", stage.clone().rescue(BrokerId(self.left), lost));
+        until_all_ended(sim)?;
+        if self.others_return {
+            machines.iter_mut().filter(others).for_each(|machine| machine.start(sim));
+            sim.client("auditor", stage.clone().look_again());
+            until_all_ended(sim)?;
+        }
+        Ok(())
+    }
+}
+
+fn until_all_ended(sim: &mut Sim<'_>) -> Result<(), String> {
+    let deadline = sim.elapsed() + ENDS_WITHIN;
+    while !sim.step().map_err(|err| err.to_string())? {
+        if sim.elapsed() >= deadline {
+            return Err(format!("the worst day is not over after {ENDS_WITHIN:?}"));
+        }
+    }
+    Ok(())
+}
+
+impl Stage {
+    /// Has `left` go on without `lost`, writes to every partition, and reads everything.
+    async fn rescue(self, left: BrokerId, lost: Vec<BrokerId>) -> Result<(), Failure> {
+        let client = self.client("rescuer").await;
+        let address = format!("{}:7071", host(left.0));
+        match self.recovered(&client.admin(), &address, left, &lost).await {
+            Ok(told) => {
+                let refused: Vec<_> =
+                    told.groups.iter().filter(|group| group.refusal.is_some()).collect();
+                if !refused.is_empty() || !told.gone.is_empty() {
+                    let what = format!("{refused:?}, gone {:?}", told.gone);
+                    self.history.violated("the_last_one_goes_on", what);
+                }
+            }
+            Err(err) => self.history.violated("the_last_one_goes_on", err),
+        }
+        self.read_once_more(&client).await
+    }
+
+    async fn recovered(
+        &self,
+        admin: &Admin,
+        address: &str,
+        left: BrokerId,
+        lost: &[BrokerId],
+    ) -> Result<UnsafeRecovery, String> {
+        let deadline = now() + RECOVERS_WITHIN;
+        // Until it has missed them.
+        while let Err(err) = admin.plan_unsafe_recovery_at(address, left, lost, &[]).await {
+            if now() >= deadline {
+                return Err(err.to_string());
+            }
+            sleep(LOOK).await;
+        }
+        let told = admin.unsafe_recover_at(address, left, lost, &[], RECOVERS_WITHIN).await;
+        self.trace.line(format_args!("rescuer recovery: {told:?}"));
+        told.map_err(|err| err.to_string())
+    }
+
+    /// Those that were lost are back.
+    async fn look_again(self) -> Result<(), Failure> {
+        sleep(BACK_FOR).await;
+        let client = self.client("auditor").await;
+        self.read_once_more(&client).await
+    }
+
+    async fn read_once_more(&self, client: &Client) -> Result<(), Failure> {
+        self.write_everywhere(client).await?;
+        if self.plan.groups {
+            self.committed_in_the_end(client).await;
+        }
+        self.read_in_the_end(client).await;
+        Ok(())
+    }
+}
