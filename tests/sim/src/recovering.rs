@@ -21,6 +21,9 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(20);
 /// How long those that come back have to be told, and to do harm.
 const BACK_FOR: Duration = Duration::from_secs(10);
 
+/// How long they are among themselves before: longer than an election takes.
+const CUT_OFF_FOR: Duration = Duration::from_secs(6);
+
 /// Beyond this time the day has not come to an end.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
@@ -31,6 +34,8 @@ pub(crate) struct WorstDay {
     pub(crate) left: u32,
     /// Whether the others come back with their disks.
     pub(crate) others_return: bool,
+    /// Whether they reach nobody else at first, and may elect one of theirs.
+    pub(crate) cut_off: bool,
 }
 
 impl WorstDay {
@@ -42,6 +47,7 @@ impl WorstDay {
         has_one.then(|| Self {
             left: dice.within(1..u64::from(plan.brokers) + 1) as u32,
             others_return: dice.percent(50),
+            cut_off: dice.percent(50),
         })
     }
 
@@ -56,10 +62,22 @@ impl WorstDay {
         let others = |machine: &&mut Machine| machine.id != self.left;
         machines.iter_mut().filter(others).for_each(|machine| machine.kill(sim));
         let lost: Vec<_> = stage.plan.ids().filter(|id| *id != self.left).map(BrokerId).collect();
-        sim.client("rescuer", stage.clone().rescue(BrokerId(self.left), lost));
+        sim.client("rescuer", stage.clone().rescue(BrokerId(self.left), lost.clone()));
         until_all_ended(sim)?;
         if self.others_return {
+            let left = host(self.left);
+            let names = lost.iter().map(|id| host(id.0)).collect::<Vec<_>>();
+            if self.cut_off {
+                names.iter().for_each(|other| sim.hold(left.as_str(), other.as_str()));
+            }
             machines.iter_mut().filter(others).for_each(|machine| machine.start(sim));
+            if self.cut_off {
+                let until = sim.elapsed() + CUT_OFF_FOR;
+                while sim.elapsed() < until {
+                    sim.step().map_err(|err| err.to_string())?;
+                }
+                names.iter().for_each(|other| sim.release(left.as_str(), other.as_str()));
+            }
             sim.client("auditor", stage.clone().look_again());
             until_all_ended(sim)?;
         }
