@@ -152,3 +152,77 @@ async fn a_broker_that_is_gone_is_replaced() {
     assert!(said.contains("was removed from the cluster"), "{said}");
     stage.audit(load, &acks).await;
 }
+
+/// What `cluster health` says of a dead broker, once it knows how long it is gone.
+async fn outage(stage: &Stage, id: u32) -> (Value, Value) {
+    let mut said = (Value::Null, Value::Null);
+    until("it is known how long it is gone", async || {
+        let told = cluster(stage, &["health", "-o", "json"]);
+        let told: Value = serde_json::from_str(&told.stdout).unwrap();
+        let item = &told["item"];
+        let one = item["outages"].as_array().into_iter().flatten().find(|one| one["broker"] == id);
+        said = (one.cloned().unwrap_or_default(), item["rebuild_after_ms"].clone());
+        said.0["gone_ms"].is_u64()
+    })
+    .await;
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_what_becomes_of_a_dead_brokers_replicas() {
+    let mut stage = Stage::ready().await;
+    stage.cluster.broker_mut(3).kill().unwrap();
+    // A partition of which no leader was reported yet is not planned for.
+    until("no other broker can have its replicas", async || {
+        let (said, after) = outage(&stage, 3).await;
+        assert_eq!((&after, &said["rebuild_in_ms"]), (&0.into(), &Value::Null), "{said}");
+        assert_eq!(said["replicas"], 3, "{said}");
+        said["without_place"] == 3
+    })
+    .await;
+    let shown = cluster(&stage, &["health"]).stdout;
+    assert!(shown.contains("3 replicas cannot be made anew: no other broker"), "{shown}");
+
+    // With a broker that has none of them they could go somewhere, but nobody asked for it.
+    assert_eq!(stage.cluster.join().unwrap(), 4);
+    let new = stage.cluster.broker_mut(4);
+    new.start().unwrap();
+    new.ready(PATIENCE).await.unwrap();
+    until("there is a place for them", async || {
+        outage(&stage, 3).await.0["rebuilt_on"] == serde_json::json!([{"broker": 4, "replicas": 3}])
+    })
+    .await;
+    let shown = cluster(&stage, &["health"]).stdout;
+    let expected =
+        "3 replicas of it would be made anew on broker 4; off: set `replicas.rebuild_after`";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_a_broker_that_stays_away_are_made_anew_as_foretold() {
+    let settings = "[replicas]\nrebuild_after = \"5s\"\n";
+    let mut stage = Stage::with(3, |setup| setup.settings = settings.parse().unwrap()).await;
+    stage.start_all().await;
+    stage.create_topic().await;
+    let gone = stage.cluster.join().unwrap() - 1;
+    stage.start_all().await;
+    let (load, acks) = stage.load_at((40, Duration::from_millis(1))).await;
+    acks_go_on(&load, 20).await;
+    stage.cluster.broker_mut(gone).kill().unwrap();
+    let (said, after) = outage(&stage, gone).await;
+    assert_eq!(after, 5_000, "{said}");
+    let left = said["rebuild_in_ms"].as_u64().unwrap();
+    assert!(left <= 5_000 && (left == 0 || said["replicas"] == 3), "{said}");
+    until("all is well but for the broker", async || {
+        let told = outage(&stage, gone).await.0;
+        told["replicas"] == 0 && told["moving"] == 0
+    })
+    .await;
+    let shown = cluster(&stage, &["health"]).stdout;
+    assert!(
+        shown.contains(&format!("it has no replicas: tidelog cluster remove {gone}")),
+        "{shown}"
+    );
+    acks_go_on(&load, 20).await;
+    stage.audit(load, &acks).await;
+}

@@ -18,6 +18,7 @@ use crate::controller::{self, CommandRequest, CommandResponse};
 use crate::environment::ListenerName;
 use crate::hosted::{Hosted, Replica, ReplicaState};
 use crate::identity::Identity;
+use crate::missed::Missed;
 use crate::others::Others;
 use crate::producer_ids::ProducerIds;
 use crate::view::View;
@@ -44,6 +45,8 @@ pub(crate) struct Cluster {
     pub(crate) producer_ids: ProducerIds,
     /// Told when a replica may be opened that stepped out.
     pub(crate) reopen: Notify,
+    /// Since when brokers have been missed; `None` unless this broker leads the metadata.
+    pub(crate) missed: watch::Sender<Option<Missed>>,
     machine: watch::Receiver<Arc<Machine>>,
     /// When the last successful catch-up began.
     caught_up: Mutex<Option<Instant>>,
@@ -73,6 +76,7 @@ impl Cluster {
             view,
             hosted: Hosted::default(),
             reopen: Notify::new(),
+            missed: watch::Sender::new(None),
             others,
             producer_ids: ProducerIds::default(),
             caught_up: Mutex::default(),

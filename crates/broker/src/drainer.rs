@@ -29,17 +29,18 @@ const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Drains until the node stops.
 pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
     let rebuild_after = Some(config.replicas.rebuild_after.0).filter(|after| !after.is_zero());
-    let mut gone = Gone::default();
     loop {
         sleep(LOOK_EVERY).await;
         let now = *cluster.metadata.leadership().borrow();
         if now.role != Role::Leader || !now.ready {
-            gone = Gone::default();
+            cluster.missed.send_replace(None);
             continue;
         }
         let live = cluster.live_brokers();
-        gone.look(&cluster.machine(), &live);
-        let mut lost = rebuild_after.map(|after| gone.longer_than(after)).unwrap_or_default();
+        let mut missed = cluster.missed.borrow().clone().unwrap_or_default();
+        missed.look(&cluster.machine(), &live);
+        let mut lost = rebuild_after.map(|after| missed.longer_than(after)).unwrap_or_default();
+        cluster.missed.send_replace(Some(missed));
         let shut_out = shut_out(&cluster);
         mark(&cluster, &shut_out).await;
         lost.extend(shut_out);
@@ -70,24 +71,6 @@ async fn mark(cluster: &Cluster, shut_out: &BTreeSet<BrokerId>) {
             Ok(_) => info!(%broker, "a lost broker is to be drained"),
             Err(err) => warn!(%err, %broker, "a lost broker is not to be drained yet"),
         }
-    }
-}
-
-/// Since when this leader has missed brokers.
-#[derive(Debug, Default)]
-struct Gone(BTreeMap<BrokerId, Instant>);
-
-impl Gone {
-    fn look(&mut self, machine: &Machine, live: &BTreeSet<BrokerId>) {
-        self.0.retain(|id, _| machine.broker(*id).is_some() && !live.contains(id));
-        for broker in machine.brokers().filter(|broker| !live.contains(&broker.id)) {
-            self.0.entry(broker.id).or_insert_with(Instant::now);
-        }
-    }
-
-    fn longer_than(&self, after: Duration) -> BTreeSet<BrokerId> {
-        let long = self.0.iter().filter(|(_, since)| since.elapsed() >= after);
-        long.map(|(id, _)| *id).collect()
     }
 }
 

@@ -46,6 +46,7 @@ mod join;
 mod leaders;
 pub mod limits;
 pub mod logging;
+mod missed;
 mod mover;
 mod others;
 mod producer_ids;

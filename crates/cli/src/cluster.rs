@@ -7,6 +7,7 @@ mod finalize_upgrade;
 mod health;
 mod info;
 mod log_level;
+mod outage;
 mod rebalance;
 mod remove;
 

@@ -80,7 +80,7 @@ impl AdminService for Api {
         _request: Request<ClusterHealthRequest>,
     ) -> Result<Response<ClusterHealthResponse>, Status> {
         self.allow(Operation::Describe, Resource::Cluster)?;
-        Ok(Response::new(self.health()))
+        Ok(Response::new(self.health().await))
     }
 
     async fn describe_partition_raft(

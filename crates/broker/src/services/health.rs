@@ -32,7 +32,7 @@ impl Found {
 }
 
 impl Api {
-    pub(super) fn health(&self) -> ClusterHealthResponse {
+    pub(super) async fn health(&self) -> ClusterHealthResponse {
         let phase = self.core.phase.borrow().clone();
         let broker_id = self.core.config.broker_id;
         let unavailable = |summary: String| ClusterHealthResponse {
@@ -48,7 +48,10 @@ impl Api {
             Phase::Running(cluster) if cluster.machine().cluster().is_none() => {
                 unavailable("the cluster is forming".to_owned())
             }
-            Phase::Running(cluster) => health_of(&cluster),
+            Phase::Running(cluster) => {
+                let health = health_of(&cluster);
+                self.with_outages(&cluster, health).await
+            }
         }
     }
 }
@@ -106,6 +109,7 @@ fn health_of(cluster: &Cluster) -> ClusterHealthResponse {
         under_replicated_count: under.count,
         under_replicated: under.named,
         low_on_space_broker_ids: low,
+        ..ClusterHealthResponse::default()
     }
 }
 

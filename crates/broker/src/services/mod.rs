@@ -15,6 +15,7 @@ mod log;
 mod metadata;
 mod moves;
 mod offsets;
+mod outages;
 mod partitioner;
 mod produce;
 mod produce_lanes;

@@ -8,12 +8,14 @@ use clap::Args;
 use serde::Serialize;
 use tidelog_client::Client;
 use tidelog_client::admin::{Health, HealthStatus};
-use tidelog_types::TopicPartition;
+use tidelog_types::{Timestamp, TopicPartition};
 use tokio::time::sleep;
 
+use super::outage::Outage;
 use crate::args::Globals;
 use crate::connect::connect;
 use crate::interrupt::Interrupt;
+use crate::moment::{Zone, now};
 use crate::{Exit, Failure, Output, Page};
 
 /// Between two looks.
@@ -43,6 +45,11 @@ pub(crate) struct HealthView {
     answered_by: Option<u32>,
     controller: Option<u32>,
     dead_brokers: Vec<u32>,
+    /// What becomes of the replicas of each of them.
+    outages: Vec<Outage>,
+    /// How long a broker may be gone until its replicas are made anew; 0: for ever. `null`: nobody is
+    /// dead, or it is not known.
+    rebuild_after_ms: Option<u64>,
     low_on_space: Vec<u32>,
     partitions: u32,
     leaderless_count: u32,
@@ -117,6 +124,8 @@ impl From<Health> for HealthView {
             answered_by: Some(health.answered_by.0),
             controller: health.controller.map(|broker| broker.0),
             dead_brokers: health.dead_brokers.into_iter().map(|broker| broker.0).collect(),
+            outages: health.outages.into_iter().map(Outage::from).collect(),
+            rebuild_after_ms: health.rebuild_after.map(|after| after.as_millis() as u64),
             low_on_space: health.low_on_space.into_iter().map(|broker| broker.0).collect(),
             partitions: health.partitions,
             leaderless_count: health.leaderless_count,
@@ -134,7 +143,12 @@ impl HealthView {
 
     /// Whether the cluster is as it was; another broker may say so.
     fn tells_the_same(&self, other: &Self) -> bool {
-        Self { answered_by: other.answered_by, ..self.clone() } == *other
+        let at_rest = |view: &Self| Self {
+            answered_by: None,
+            outages: view.outages.iter().map(Outage::at_rest).collect(),
+            ..view.clone()
+        };
+        at_rest(self) == at_rest(other)
     }
 
     fn exit(&self) -> ExitCode {
@@ -142,10 +156,10 @@ impl HealthView {
     }
 
     fn print(&self, output: Output) -> io::Result<()> {
-        output.item(KIND, self, |_| self.page())
+        output.item(KIND, self, |zone| self.page(now(), zone))
     }
 
-    fn page(&self) -> Page {
+    fn page(&self, now: Timestamp, zone: Zone) -> Page {
         let names = |ids: &[u32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let facts = [
             ("dead brokers", names(&self.dead_brokers)),
@@ -153,9 +167,12 @@ impl HealthView {
             ("without leader", shortened(&self.leaderless, self.leaderless_count)),
             ("under-replicated", shortened(&self.under_replicated, self.under_replicated_count)),
         ];
-        Page::new()
+        let page = Page::new()
             .verdict(self.healthy, format!("{}: {}", self.status, self.summary))
-            .facts(facts.into_iter().filter(|(_, names)| !names.is_empty()))
+            .facts(facts.into_iter().filter(|(_, names)| !names.is_empty()));
+        self.outages
+            .iter()
+            .fold(page, |page, outage| page.sentence(outage.line(self.rebuild_after_ms, now, zone)))
     }
 }
 
@@ -174,10 +191,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_only_that() {
         let good = HealthView { healthy: true, status: "healthy", ..HealthView::default() };
-        let shown = format!("{:?}", good.page());
+        let shown = format!("{:?}", good.page(now(), Zone::Utc));
         assert!(!shown.contains("dead brokers"), "{shown}");
         let bad = HealthView { healthy: false, dead_brokers: vec![2, 3], ..good };
-        let shown = format!("{:?}", bad.page());
+        let shown = format!("{:?}", bad.page(now(), Zone::Utc));
         assert!(shown.contains("dead brokers") && shown.contains("\"2 3\""), "{shown}");
         assert_eq!(bad.exit(), ExitCode::from(10));
     }

@@ -1,6 +1,7 @@
 //! What administrative calls take and give.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_types::{
@@ -257,6 +258,11 @@ pub struct Health {
     pub controller: Option<BrokerId>,
     /// Brokers that are not heard from.
     pub dead_brokers: Vec<BrokerId>,
+    /// What becomes of the replicas of each of them; empty when a broker of an older version answered.
+    pub outages: Vec<OutageFacts>,
+    /// How long a broker may be gone until its replicas are made anew elsewhere; zero: for ever. `None`
+    /// when nobody is dead, or the leader of the metadata was not reached.
+    pub rebuild_after: Option<Duration>,
     /// Brokers whose disk is nearly full: they take no records.
     pub low_on_space: Vec<BrokerId>,
     /// How many partitions there are.
@@ -269,6 +275,31 @@ pub struct Health {
     pub under_replicated: Vec<TopicPartition>,
     /// How many partitions have a replica missing or far behind.
     pub under_replicated_count: u32,
+}
+
+/// A broker that is gone, and what becomes of its replicas. Beyond its id nothing is known while the
+/// leader of the metadata is not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutageFacts {
+    /// The broker.
+    pub broker: BrokerId,
+    /// For how long the leader of the metadata has missed it; it may be gone for longer.
+    pub gone: Option<Duration>,
+    /// In what time its replicas are made anew elsewhere, zero for now; `None`: they are not.
+    pub rebuild_in: Option<Duration>,
+    /// Whether it is being drained.
+    pub draining: bool,
+    /// Partitions that should have a replica on it.
+    pub replicas: u32,
+    /// Partitions that should have none on it any more, and still count it as a member.
+    pub moving: u32,
+    /// Which brokers would be given how many of the replicas.
+    pub rebuilt_on: Vec<(BrokerId, u32)>,
+    /// Replicas that no broker that is alive can take.
+    pub without_place: u32,
+    /// Replicas of partitions that cannot move, for most of their voters are gone.
+    pub without_quorum: u32,
 }
 
 /// What to look up in a partition.
@@ -501,6 +532,8 @@ impl Health {
             answered_by: BrokerId(health.broker_id),
             controller: health.controller_id.map(BrokerId),
             dead_brokers: brokers(health.dead_broker_ids),
+            outages: health.dead_brokers.into_iter().map(OutageFacts::from).collect(),
+            rebuild_after: health.rebuild_after_ms.map(Duration::from_millis),
             low_on_space: brokers(health.low_on_space_broker_ids),
             partitions: health.partitions,
             leaderless: partitions(&health.leaderless)?,
@@ -509,6 +542,23 @@ impl Health {
             under_replicated_count: health.under_replicated_count,
             summary: health.summary,
         })
+    }
+}
+
+impl From<v1::DeadBroker> for OutageFacts {
+    fn from(dead: v1::DeadBroker) -> Self {
+        let onto = dead.rebuilt_on.into_iter().map(|on| (BrokerId(on.broker_id), on.replicas));
+        Self {
+            broker: BrokerId(dead.broker_id),
+            gone: dead.gone_ms.map(Duration::from_millis),
+            rebuild_in: dead.rebuild_in_ms.map(Duration::from_millis),
+            draining: dead.draining,
+            replicas: dead.replicas,
+            moving: dead.moving,
+            rebuilt_on: onto.collect(),
+            without_place: dead.without_place,
+            without_quorum: dead.without_quorum,
+        }
     }
 }
 

@@ -30,8 +30,8 @@ use tonic::{Response, Status};
 pub use brokers::{PlannedLoad, PlannedMove, Rebalance};
 pub use facts::{
     BrokerFacts, ClusterFacts, ConfigFacts, ConfigSource, CreatedTopic, Health, HealthStatus,
-    LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, PartitionFacts, RaftFacts,
-    ReplicaFacts, ScrubFacts, SoftwareFacts, TopicFacts, TopicSummary,
+    LeaderFacts, ListedOffset, Listener, NewTopic, OffsetAt, OutageFacts, PartitionFacts,
+    RaftFacts, ReplicaFacts, ScrubFacts, SoftwareFacts, TopicFacts, TopicSummary,
 };
 pub use features::{FeatureFacts, Finalized};
 

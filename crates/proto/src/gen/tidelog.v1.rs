@@ -451,6 +451,57 @@ pub struct ClusterHealthResponse {
     /// Brokers whose disk is nearly full: they take no records.
     #[prost(uint32, repeated, tag = "11")]
     pub low_on_space_broker_ids: ::prost::alloc::vec::Vec<u32>,
+    /// What becomes of the replicas of the dead brokers, one for each of them.
+    #[prost(message, repeated, tag = "12")]
+    pub dead_brokers: ::prost::alloc::vec::Vec<DeadBroker>,
+    /// How long a broker may be gone until its replicas are made anew elsewhere, as the leader of the
+    /// metadata is configured; 0: for ever. Absent when that leader was not reached, or nobody is dead.
+    #[prost(uint64, optional, tag = "13")]
+    pub rebuild_after_ms: ::core::option::Option<u64>,
+}
+/// DeadBroker is a broker that is gone, and what becomes of its replicas. All but its id is as the leader
+/// of the metadata tells; nothing more is known while that leader is not reached.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeadBroker {
+    /// Its id.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// For how long the leader of the metadata has missed it; it may have been gone before that one led.
+    /// Absent when it is not known.
+    #[prost(uint64, optional, tag = "2")]
+    pub gone_ms: ::core::option::Option<u64>,
+    /// When its replicas are made anew: in so many milliseconds, 0 for now. Absent: they are not, or it is
+    /// not known.
+    #[prost(uint64, optional, tag = "3")]
+    pub rebuild_in_ms: ::core::option::Option<u64>,
+    /// Whether it is being drained, by which its replicas are made anew at once.
+    #[prost(bool, tag = "4")]
+    pub draining: bool,
+    /// Partitions that should have a replica on it.
+    #[prost(uint32, tag = "5")]
+    pub replicas: u32,
+    /// Partitions that should have none on it any more, and still count it as a member.
+    #[prost(uint32, tag = "6")]
+    pub moving: u32,
+    /// Where the replicas are made anew, if they are.
+    #[prost(message, repeated, tag = "7")]
+    pub rebuilt_on: ::prost::alloc::vec::Vec<RebuiltOn>,
+    /// Replicas for which no broker that is alive has room and none of the partition.
+    #[prost(uint32, tag = "8")]
+    pub without_place: u32,
+    /// Replicas of partitions of which most voters are gone: nothing moves before they are back.
+    #[prost(uint32, tag = "9")]
+    pub without_quorum: u32,
+}
+/// RebuiltOn says how many replicas a broker would be given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebuiltOn {
+    /// The broker.
+    #[prost(uint32, tag = "1")]
+    pub broker_id: u32,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub replicas: u32,
 }
 /// DescribePartitionRaftRequest names partitions.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -13,6 +13,7 @@ mod features;
 mod machine;
 mod moves;
 mod outcome;
+mod outlook;
 mod placement;
 mod plan;
 mod registry;
@@ -34,6 +35,7 @@ pub use config::{
 pub use features::check_levels;
 pub use machine::{Applied, Machine, PRODUCER_IDS_PER_BLOCK};
 pub use outcome::{Outcome, Refusal, Reply, decode_reply, encode_reply};
+pub use outlook::{Outlook, outlook};
 pub use placement::place;
 pub use plan::{Grounds, Load, Plan, evacuate, rebalance};
 pub use snapshot::VERSION as SNAPSHOT_VERSION;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_state::metadata::{
-    BrokerSpec, ClusterId, Command, Grounds, LeaderReport, Machine, Partition, Plan, evacuate,
-    rebalance,
+    BrokerSpec, ClusterId, Command, Grounds, LeaderReport, Machine, Outlook, Partition, Plan,
+    evacuate, outlook, rebalance,
 };
 use tidelog_types::{
     BrokerId, FeatureLevel, GroupId, Incarnation, LogIndex, LogPosition, Term, Timestamp, TopicId,
@@ -195,4 +195,52 @@ fn emptied_brokers_keep_nothing_and_the_others_share_it() {
     // Nobody is there to take them.
     let takers = BTreeSet::from([BrokerId(3)]);
     assert_eq!(evacuate(&machine, &from, Grounds { takers: &takers, ..grounds }).moves, []);
+}
+
+fn ids(ids: &[u32]) -> BTreeSet<BrokerId> {
+    ids.iter().map(|id| BrokerId(*id)).collect()
+}
+
+#[test]
+fn it_is_foretold_where_replicas_of_a_dead_broker_go_and_why_they_cannot() {
+    let four = cluster(&[None; 4], &[8], &[]);
+    let live = ids(&[1, 2, 3]);
+    let told = outlook(&four, &ids(&[4]), &live, &live);
+    let told = &told[&BrokerId(4)];
+    assert_eq!((told.replicas, told.moving), (6, 0));
+    assert_eq!(told.onto.values().sum::<u32>(), 6, "{told:?}");
+    assert!(told.onto.keys().all(|id| live.contains(id)), "{told:?}");
+
+    // Every other broker has one already.
+    let three = cluster(&[None; 3], &[5], &[]);
+    let told = outlook(&three, &ids(&[3]), &ids(&[1, 2]), &ids(&[1, 2]));
+    let expected = Outlook { replicas: 5, without_place: 5, ..Outlook::default() };
+    assert_eq!(told[&BrokerId(3)], expected);
+
+    // There would be a place, but nobody who decides on the move.
+    let five = cluster(&[None; 3], &[5], &[None, None]);
+    let told = outlook(&five, &ids(&[2, 3]), &ids(&[1, 4, 5]), &ids(&[1, 4, 5]));
+    let expected = Outlook { replicas: 5, without_quorum: 5, ..Outlook::default() };
+    assert_eq!(told, [(BrokerId(2), expected.clone()), (BrokerId(3), expected)].into());
+}
+
+#[test]
+fn what_is_foretold_is_what_is_done() {
+    let before = cluster(&[None; 4], &[7, 5], &[None]);
+    let (from, live) = (ids(&[2]), ids(&[1, 3, 4, 5]));
+    let told = outlook(&before, &from, &live, &live);
+    let after = plan(&before, &BTreeMap::new(), |machine, grounds| {
+        evacuate(machine, &from, Grounds { takers: &live, ..grounds })
+    });
+    let grown = |id: &BrokerId| {
+        let held = |machine: &Machine| counts(machine, <[_]>::to_vec)[id.0 as usize - 1];
+        (held(&after) - held(&before)) as u32
+    };
+    let expected: BTreeMap<_, _> = live.iter().map(|id| (*id, grown(id))).collect();
+    let expected = expected.into_iter().filter(|(_, more)| *more > 0).collect();
+    assert_eq!(told[&BrokerId(2)].onto, expected);
+    // Its replicas are to go, and have not gone.
+    let told = &outlook(&after, &from, &live, &live)[&BrokerId(2)];
+    assert_eq!(told.moving, counts(&before, <[_]>::to_vec)[1] as u32);
+    assert_eq!(told.replicas, 0);
 }
