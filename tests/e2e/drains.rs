@@ -5,8 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::command::{Ended, run};
+use crate::latencies::Latencies;
 use crate::stage::{PARTITIONS, PATIENCE, Stage, acks_go_on, until};
 use crate::witness::Witness;
+
+/// Acks of each partition before anything changes, to compare with.
+const CALM_ACKS: u64 = 1_000;
 
 fn cluster(stage: &Stage, args: &[&str]) -> Ended {
     let list = stage.cluster.bootstrap().join(",");
@@ -34,6 +38,9 @@ async fn two_of_three_brokers_are_replaced_under_load() {
     let (load, acks) = stage.load_at((40, Duration::from_millis(1))).await;
     let witness = Witness::start(&stage.cluster.bootstrap()).await;
     acks_go_on(&load, 20).await;
+    let calm_us = load.tide().now_us();
+    acks_go_on(&load, CALM_ACKS).await;
+    let change_us = load.tide().now_us();
     (0..PARTITIONS).for_each(|partition| load.tide().watch(partition));
     for expected in [4, 5] {
         assert_eq!(stage.cluster.join().unwrap(), expected);
@@ -87,6 +94,10 @@ async fn two_of_three_brokers_are_replaced_under_load() {
     let said = stage.cluster.broker(1).log_tail();
     assert!(said.contains("was removed from the cluster"), "{said}");
     stage.audit_with(load, &acks, witness).await;
+    let (calm, change) = Latencies::before_and_after(&acks, calm_us, change_us);
+    println!("figure sends while nothing changes: {calm}");
+    println!("figure sends while brokers come and go: {change}");
+    println!("figure p99 of the second over that of the first: {:.1}", change.p99_over(&calm));
 }
 
 #[tokio::test(flavor = "multi_thread")]

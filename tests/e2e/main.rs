@@ -38,6 +38,7 @@ mod hostile;
 mod joins;
 mod kills;
 mod languages;
+mod latencies;
 mod log_level;
 mod more_partitions;
 mod moves;
