@@ -404,8 +404,8 @@ async fn live(
 async fn cast_out(mut told: watch::Receiver<Option<String>>) -> Result<(), String> {
     match told.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(reason)) => Err(format!(
-            "{reason}: its data directory is of no use any more. To join again once its id was removed, \
-             empty it and give seeds"
+            "{reason}. If that was no mistake, empty its data directory once its id was removed, and give \
+             seeds to join again; until then keep it"
         )),
         // The node is gone.
         _ => Ok(()),

@@ -40,9 +40,9 @@ pub(crate) struct Fence {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     executor: Arc<dyn Executor>,
-    written: watch::Sender<Arc<Recoveries>>,
-    /// Held while the file is written.
-    turn: Mutex<()>,
+    written: Arc<watch::Sender<Arc<Recoveries>>>,
+    /// Held until the file is written, whether anybody still waits for it or not.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Fence {
@@ -63,7 +63,7 @@ impl Fence {
             }),
         };
         let held = executor::run(&*executor, read).await??;
-        let (written, turn) = (watch::Sender::new(Arc::new(held)), Mutex::new(()));
+        let (written, turn) = (Arc::new(watch::Sender::new(Arc::new(held))), Arc::default());
         Ok(Self { disk, path, executor, written, turn })
     }
 
@@ -105,14 +105,18 @@ impl Fence {
     }
 
     async fn change(&self, change: impl FnOnce(&mut Recoveries)) -> io::Result<()> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut next = Recoveries::clone(&self.written.borrow());
         change(&mut next);
         let (disk, path, bytes) = (Arc::clone(&self.disk), self.path.clone(), next.encode());
-        let write = move || disk::replace(&*disk, &path, bytes.as_bytes());
-        executor::run(&*self.executor, write).await??;
-        self.written.send_replace(Arc::new(next));
-        Ok(())
+        let written = Arc::clone(&self.written);
+        let write = move || {
+            disk::replace(&*disk, &path, bytes.as_bytes())?;
+            written.send_replace(Arc::new(next));
+            drop(turn);
+            Ok(())
+        };
+        executor::run(&*self.executor, write).await?
     }
 }
 

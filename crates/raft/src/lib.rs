@@ -54,7 +54,7 @@ pub use members::{MemberError, MemberStep, Target};
 pub use metadata::Metadata;
 pub use node::{
     COMPACT_INFLATE_BYTES_MAX, Compacting, Error, Founding, Node, RecoverError, Refilled,
-    RepairError, ScrubReport, Scrubbing, Standing, Stats, SteppedOut,
+    RepairError, ScrubReport, Scrubbing, Standing, Stats, SteppedOut, Turn,
 };
 pub use partition::{Partition, PartitionConfig, PendingAppend, ReadError, TransferError, View};
 pub use replica::RaftStatus;

@@ -49,7 +49,7 @@ use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachi
 
 pub use compact::{COMPACT_INFLATE_BYTES_MAX, Compacting};
 pub use founding::Founding;
-pub use recover::{RecoverError, Standing};
+pub use recover::{RecoverError, Standing, Turn};
 pub use repair::{Refilled, RepairError};
 pub(crate) use scrub::Suspect;
 pub use scrub::{ScrubReport, Scrubbing, SteppedOut};
@@ -132,6 +132,7 @@ struct Shared {
     votes: Arc<VotesLog>,
     /// Who is lost for good.
     fence: Fence,
+    recovery: recover::Recovery,
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
@@ -199,6 +200,7 @@ impl Node {
             env,
             votes,
             fence,
+            recovery: recover::Recovery::default(),
             peers,
             groups: RwLock::new(BTreeMap::new()),
             opening: tokio::sync::Mutex::new(()),

@@ -3,7 +3,9 @@
 //! Everything is checked before anything is done, by this broker and not by whoever calls: that the lost do
 //! not answer anybody, that every other replica was heard, and that none of them is further.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -11,9 +13,9 @@ use futures_util::stream;
 use tidelog_proto::v1::{
     Error, RecoveredGroup, TopicPartition, UnsafeRecoverRequest, UnsafeRecoverResponse,
 };
-use tidelog_raft::Standing;
-use tidelog_state::metadata::Machine;
-use tidelog_types::{BrokerId, GroupId, NodeId, Term};
+use tidelog_raft::{RecoverError, Standing};
+use tidelog_state::metadata::{Command, Machine, MembersReport, Partition};
+use tidelog_types::{BrokerId, GroupId, LogPosition, NodeId, Term};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -43,32 +45,87 @@ impl Api {
             let asked = request.broker_id;
             return Err(invalid(format!("this is broker {me}: ask broker {asked} itself")));
         }
-        let lost = lost(&cluster, &request)?;
+        let mut lost = lost(&cluster, &request)?;
         let groups = groups(&cluster, &request, &lost)?;
-        let others = survey(&cluster, &lost, false, &groups).await?;
-        if !request.validate_only {
-            // Each goes on only when all are known to be fenced; nothing was recovered before.
-            cluster.node.shut_out(&lost).await.map_err(|err| invalid(err.to_string()))?;
-        }
-        let others = match request.validate_only {
-            true => others,
-            false => survey(&cluster, &lost, true, &groups).await?,
+        all_are_heard(&cluster, &groups, &mut lost)?;
+        let others = survey(&cluster, &lost, None, &groups).await?;
+        let recovered = match request.validate_only {
+            true => go_on_with(&cluster, groups, &lost, &others, None).await,
+            false => {
+                let within = deadline.saturating_duration_since(Instant::now());
+                let refused = |err: RecoverError| invalid(err.to_string());
+                let _turn = cluster.node.take_turn(within).map_err(refused)?;
+                let done = fence_and_go_on(&cluster, groups, &lost, deadline).await;
+                // Who is not told waits until the time is up.
+                drop(survey(&cluster, &lost, Some(Duration::ZERO), &[]).await);
+                done?
+            }
         };
-        let mut recovered = Vec::with_capacity(groups.len());
-        let (first, rest): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|group| *group == GroupId::METADATA);
-        for groups in [first, rest] {
-            let each = groups.into_iter().map(|group| {
-                go_on(&cluster, group, &lost, &others, request.validate_only, deadline)
-            });
-            recovered.extend(stream::iter(each).buffered(AT_A_TIME).collect::<Vec<_>>().await);
-        }
         Ok(UnsafeRecoverResponse {
             lost_broker_ids: lost.iter().map(|node| node.broker.0).collect(),
             groups: recovered,
             gone: gone(&cluster.machine(), &lost),
         })
     }
+}
+
+/// Refuses while a broker is neither lost nor heard: it may have a replica that nobody here knows of.
+/// Members of groups that are no part of the cluster any more are lost.
+fn all_are_heard(
+    cluster: &Cluster,
+    groups: &[GroupId],
+    lost: &mut BTreeSet<NodeId>,
+) -> Result<(), Error> {
+    let (machine, live) = (cluster.machine(), cluster.node.live());
+    let mut brokers = machine.brokers().map(|broker| broker.node());
+    if let Some(node) = brokers.find(|node| !live.contains(node) && !lost.contains(node)) {
+        let id = node.broker;
+        return Err(invalid(format!(
+            "broker {id} does not answer: start it, or name it as lost, if it is"
+        )));
+    }
+    let members = groups.iter().flat_map(|group| cluster.node.members(*group));
+    lost.extend(members.filter(|node| !live.contains(node)));
+    Ok(())
+}
+
+/// Shuts the lost out everywhere, and only then has groups go on.
+async fn fence_and_go_on(
+    cluster: &Cluster,
+    groups: Vec<GroupId>,
+    lost: &BTreeSet<NodeId>,
+    deadline: Instant,
+) -> Result<Vec<RecoveredGroup>, Error> {
+    let within = deadline.saturating_duration_since(Instant::now());
+    let others = survey(cluster, lost, Some(within), &groups).await?;
+    cluster.node.shut_out(lost).await.map_err(|err| invalid(err.to_string()))?;
+    Ok(go_on_with(cluster, groups, lost, &others, Some(deadline)).await)
+}
+
+/// Has groups go on until `deadline`, or without one only tells which could; the metadata first: without
+/// them nothing else does.
+async fn go_on_with(
+    cluster: &Cluster,
+    groups: Vec<GroupId>,
+    lost: &BTreeSet<NodeId>,
+    others: &Others,
+    deadline: Option<Instant>,
+) -> Vec<RecoveredGroup> {
+    let (first, rest): (Vec<_>, Vec<_>) =
+        groups.into_iter().partition(|group| *group == GroupId::METADATA);
+    let mut all = Vec::new();
+    for groups in [first, rest] {
+        let stuck = all.iter().any(|told: &RecoveredGroup| !told.refusal.is_empty());
+        let each = groups.into_iter().map(|group| async move {
+            if stuck {
+                let refusal = "the metadata do not go on".to_owned();
+                return RecoveredGroup { refusal, ..described(cluster, group) };
+            }
+            go_on(cluster, group, lost, others, deadline).await
+        });
+        all.extend(stream::iter(each).buffered(AT_A_TIME).collect::<Vec<_>>().await);
+    }
+    all
 }
 
 /// The nodes that are lost.
@@ -137,14 +194,16 @@ fn groups(
             false => Err(invalid(format!("{name} keeps its majority without what is lost"))),
         }
     };
-    request.partitions.iter().map(find).collect()
+    // Named twice it goes on once.
+    let found: Result<BTreeSet<GroupId>, Error> = request.partitions.iter().map(find).collect();
+    Ok(found?.into_iter().collect())
 }
 
 /// Asks every broker that is left how far its replicas are.
 async fn survey(
     cluster: &Cluster,
     lost: &BTreeSet<NodeId>,
-    fence: bool,
+    fence: Option<Duration>,
     groups: &[GroupId],
 ) -> Result<Others, Error> {
     let live = cluster.node.live();
@@ -163,33 +222,22 @@ async fn go_on(
     group: GroupId,
     lost: &BTreeSet<NodeId>,
     others: &Others,
-    validate_only: bool,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> RecoveredGroup {
     let here = cluster.node.standing(group).unwrap_or_default();
-    let high_watermark = cluster.hosted.find(group).and_then(|replica| {
-        replica.partition().map(|partition| partition.now().progress.high_watermark)
-    });
-    let mut told = RecoveredGroup {
-        topic: topic(&cluster.machine(), group),
-        partition: group.partition.0,
-        end_offset: here.next_offset.to_wire(),
-        high_watermark: high_watermark.unwrap_or_default().to_wire(),
-        append_time_ms: here.append_time.0,
-        recovered_index: None,
-        refusal: String::new(),
-    };
+    let mut told = described(cluster, group);
     if let Some(obstacle) = obstacle(cluster, group, &here, lost, others) {
         told.refusal = obstacle;
         return told;
     }
-    if validate_only {
-        return told;
-    }
+    let Some(deadline) = deadline else { return told };
     let above = others.values().filter_map(|held| held.get(&group)).map(|held| held.term).max();
     let recovered = cluster.node.recover(group, above.unwrap_or(Term(0)));
     match timeout_at(deadline, recovered).await {
-        Ok(Ok(at)) => told.recovered_index = Some(at.index.0),
+        Ok(Ok(at)) => {
+            told.recovered_index = Some(at.index.0);
+            report(cluster, group, at, deadline).await;
+        }
         Ok(Err(err)) => told.refusal = err.to_string(),
         Err(_) => told.refusal = "it was not done in time; ask again".to_owned(),
     }
@@ -197,6 +245,36 @@ async fn go_on(
         warn!(%group, refusal = told.refusal, "a group does not go on");
     }
     told
+}
+
+/// Tells the metadata who votes now: whoever believes the members of before would take replicas for whole
+/// that are not.
+async fn report(cluster: &Cluster, group: GroupId, at: LogPosition, deadline: Instant) {
+    let machine = cluster.machine();
+    let Some(partition) = machine.partition(group) else { return };
+    let (voters, revision) = (vec![cluster.me], partition.revision);
+    let command =
+        Command::ReportMembers { reports: vec![MembersReport { group, at, voters, revision }] };
+    if let Err(err) = cluster.propose(&command, deadline).await {
+        warn!(%group, %err, "the metadata do not know yet who votes in a group that goes on");
+    }
+}
+
+/// What is left of a group here.
+fn described(cluster: &Cluster, group: GroupId) -> RecoveredGroup {
+    let here = cluster.node.standing(group).unwrap_or_default();
+    let high_watermark = cluster.hosted.find(group).and_then(|replica| {
+        replica.partition().map(|partition| partition.now().progress.high_watermark)
+    });
+    RecoveredGroup {
+        topic: topic(&cluster.machine(), group),
+        partition: group.partition.0,
+        end_offset: here.next_offset.to_wire(),
+        high_watermark: high_watermark.unwrap_or_default().to_wire(),
+        append_time_ms: here.append_time.0,
+        recovered_index: None,
+        refusal: String::new(),
+    }
 }
 
 /// Why a group should not, or cannot, go on with what this broker holds.
@@ -208,7 +286,7 @@ fn obstacle(
     others: &Others,
 ) -> Option<String> {
     if here.is_out {
-        return Some("the replica here is out of service".to_owned());
+        return Some("the replica here is out of service, or not open yet".to_owned());
     }
     let mut members = cluster.node.members(group).into_iter();
     let is_unheard =
@@ -223,11 +301,14 @@ fn obstacle(
         let (held, id) = (held.get(&group)?, node.broker);
         if held.is_out {
             return Some(format!(
-                "the replica on broker {id} is out of service and may hold more: stop that broker and \
-                 name it as lost, if it cannot be repaired"
+                "the replica on broker {id} is out of service, or not open yet, and may hold more: ask \
+                 again; `partition raft` tells more"
             ));
         }
-        (held.last > here.last).then(|| format!("broker {id} holds more: recover it from there"))
+        // Of equals the first: two that are asked at a time never both go on.
+        let is_ahead = (held.last, Reverse(*node)) > (here.last, Reverse(cluster.me));
+        let how = if held.last == here.last { "as much" } else { "more" };
+        is_ahead.then(|| format!("broker {id} holds {how}: recover it from there"))
     })
 }
 
@@ -235,7 +316,13 @@ fn obstacle(
 fn gone(machine: &Machine, lost: &BTreeSet<NodeId>) -> Vec<TopicPartition> {
     let is_lost = |id: &BrokerId| lost.iter().any(|node| node.broker == *id);
     let gone = machine.live_partitions();
-    let gone = gone.filter(|(_, partition)| partition.replicas.iter().all(is_lost));
+    // Also where it moves away from, or moves to.
+    let holders = |partition: &Partition| {
+        let voters = partition.voters.iter().map(|node| node.broker);
+        let leaving = partition.leaving.iter().map(|leaving| leaving.node.broker);
+        partition.replicas.iter().copied().chain(voters).chain(leaving).collect::<Vec<_>>()
+    };
+    let gone = gone.filter(|(_, partition)| holders(partition).iter().all(is_lost));
     let name =
         |(group, _)| TopicPartition { topic: topic(machine, group), partition: group.partition.0 };
     gone.map(name).collect()

@@ -10,6 +10,9 @@ use tidelog_types::{
 use super::{Admin, admin};
 use crate::Error;
 
+/// How much longer the caller waits than the broker that it asks.
+const SLACK: Duration = Duration::from_secs(5);
+
 /// What goes on with the replicas of one broker, or would.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,7 +96,8 @@ impl Admin {
             timeout_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
         };
         let ask = |channel| async move { admin(channel).unsafe_recover(request).await };
-        let answer = self.cluster.ask(address, within, ask).await?;
+        // The broker comes first: it tells which groups were not done in time.
+        let answer = self.cluster.ask(address, within + SLACK, ask).await?;
         let groups = answer.groups.into_iter().map(|group| read(address, group));
         let gone = answer.gone.into_iter().map(|one| partition(address, &one.topic, one.partition));
         Ok(UnsafeRecovery {

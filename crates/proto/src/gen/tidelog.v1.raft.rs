@@ -405,6 +405,10 @@ pub struct SurveyRequest {
     /// The groups, as in a RaftRequest.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub groups: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// With fence: for so long no other broker than the caller may go on with groups that have a replica at
+    /// the asked one, in milliseconds. 0: the caller is through.
+    #[prost(uint32, tag = "5")]
+    pub hold_ms: u32,
 }
 /// SurveyResponse tells of those groups that have a replica at the asked broker.
 #[derive(Clone, PartialEq, ::prost::Message)]

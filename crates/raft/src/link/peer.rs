@@ -197,6 +197,8 @@ impl Peer {
             let address = self.place(&address, tries);
             tries += 1;
             match timeout(probing.missed, self.dial(&*connector, &address)).await {
+                // It was shut out meanwhile, or is elsewhere.
+                Ok(Ok(_)) if addresses.has_changed().unwrap_or(true) => {}
                 Ok(Ok(connection)) => {
                     // Where it was found it is looked for first, if the connection breaks.
                     tries -= 1;

@@ -10,7 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tidelog_log::Frontier;
@@ -18,6 +19,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::raft_service_client::RaftServiceClient;
 use tidelog_types::{GroupId, LogIndex, LogPosition, NodeId, Offset, Term, Timestamp};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tracing::warn;
 
@@ -73,15 +75,16 @@ impl Node {
         self.shared.member(group).is_some_and(|member| member.has_majority(lost))
     }
 
-    /// Asks `node` how far its replicas are, and has it shut `lost` out if `fence` is set.
+    /// Asks `node` how far its replicas are. With `fence` it shuts `lost` out, and for so long lets no other
+    /// node than this one go on with any group; with no time, this one is through.
     ///
     /// # Errors
-    /// It does not answer, or one of `lost` answers it.
+    /// It does not answer, one of `lost` answers it, or it is another node's turn.
     pub async fn survey(
         &self,
         node: NodeId,
         lost: &BTreeSet<NodeId>,
-        fence: bool,
+        fence: Option<Duration>,
         groups: &[GroupId],
     ) -> Result<BTreeMap<GroupId, Standing>, RecoverError> {
         let peer = self.shared.peers.get(node);
@@ -91,10 +94,13 @@ impl Node {
         let request = v1::SurveyRequest {
             hello: Some(peer.hello()),
             lost: lost.iter().map(|node| node.to_u64()).collect(),
-            fence,
+            fence: fence.is_some(),
+            hold_ms: fence.map_or(0, |held| u32::try_from(held.as_millis()).unwrap_or(u32::MAX)),
             groups: groups.iter().map(|group| group.to_bytes().to_vec().into()).collect(),
         };
-        let answer = RaftServiceClient::new(connection.channel).survey(request).await;
+        let mut client = RaftServiceClient::new(connection.channel);
+        let answer = timeout(SURVEY_PATIENCE, client.survey(request)).await;
+        let answer = answer.map_err(|_| RecoverError(format!("no answer from {node}")))?;
         let answer = answer.map_err(|status| RecoverError(status.message().to_owned()))?;
         let read = |standing: v1::GroupStanding| {
             let group =
@@ -112,6 +118,19 @@ impl Node {
     /// One of them answers, or is this node; or the disk failed.
     pub async fn shut_out(&self, lost: &BTreeSet<NodeId>) -> Result<(), RecoverError> {
         self.shared.shut_out(lost).await
+    }
+
+    /// Takes the turn to go on with groups, for `within` at most, and keeps other nodes from it: of two
+    /// that go on with one group, each would take writes.
+    ///
+    /// # Errors
+    /// Somebody else has it.
+    pub fn take_turn(&self, within: Duration) -> Result<Turn, RecoverError> {
+        let busy =
+            || RecoverError("this broker is at it already: wait until it is through".to_owned());
+        let place = Arc::clone(&self.shared.recovery.here).try_lock_owned().map_err(|_| busy())?;
+        self.shared.hold(self.id(), within)?;
+        Ok(Turn { shared: Arc::clone(&self.shared), _place: place })
     }
 
     /// Who was shut out.
@@ -158,6 +177,31 @@ impl Node {
     }
 }
 
+/// How long another node may take to tell how far its replicas are.
+const SURVEY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whose turn it is to go on with groups.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// Held by a call of this node.
+    here: Arc<tokio::sync::Mutex<()>>,
+    /// The node, this one or another, and until when.
+    turn: Mutex<Option<(NodeId, Instant)>>,
+}
+
+/// The turn to go on with groups; given back when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    shared: Arc<Shared>,
+    _place: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.let_go_of_turn(self.shared.config.node);
+    }
+}
+
 /// Terms that are passed over: those that lost nodes may have been elected in without a word to this one.
 const TERMS_AHEAD: u64 = 1_000;
 
@@ -175,6 +219,28 @@ impl Shared {
         };
         let Frontier { last, next_offset, append_time, .. } = frontier;
         Some(Standing { last, next_offset, append_time, term, is_out: false })
+    }
+
+    fn hold(&self, by: NodeId, within: Duration) -> Result<(), RecoverError> {
+        let now = Instant::now();
+        let mut turn = self.recovery.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        match *turn {
+            Some((other, until)) if other != by && now < until => Err(RecoverError(format!(
+                "broker {} goes on with groups at the moment: one broker after the other",
+                other.broker
+            ))),
+            _ => {
+                *turn = Some((by, now + within));
+                Ok(())
+            }
+        }
+    }
+
+    fn let_go_of_turn(&self, by: NodeId) {
+        let mut turn = self.recovery.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.is_some_and(|(holder, _)| holder == by) {
+            *turn = None;
+        }
     }
 
     async fn shut_out(&self, lost: &BTreeSet<NodeId>) -> Result<(), RecoverError> {
@@ -202,7 +268,11 @@ impl Shared {
         Box::pin(async move {
             let lost = asked.lost.iter().map(|node| NodeId::from_u64(*node)).collect();
             let refused = |err: RecoverError| Status::failed_precondition(err.to_string());
-            if asked.fence {
+            let by = NodeId::from_u64(asked.hello.map_or(0, |hello| hello.from));
+            if asked.fence && asked.hold_ms == 0 {
+                self.let_go_of_turn(by);
+            } else if asked.fence {
+                self.hold(by, Duration::from_millis(asked.hold_ms.into())).map_err(refused)?;
                 self.shut_out(&lost).await.map_err(refused)?;
             } else {
                 self.refuse_living(&lost).map_err(refused)?;

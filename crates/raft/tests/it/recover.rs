@@ -1,6 +1,7 @@
 //! A majority is lost for good, and what one replica holds goes on.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tidelog_raft::Node;
 use tidelog_types::{NodeId, Offset, Term};
@@ -24,6 +25,8 @@ async fn misses(node: &Node, dead: &[u32]) {
     let dead = nodes(dead);
     until("the dead are missed", || node.live().is_disjoint(&dead)).await;
 }
+
+const HELD: Duration = Duration::from_secs(60);
 
 /// Records in five, of which the last two brokers and the first are up.
 async fn two_of_five(cluster: &mut Cluster) {
@@ -111,7 +114,7 @@ async fn others_that_are_left_learn_from_the_one_that_goes_on() {
     let (first, group) = (cluster.running[&node(1)].node.clone(), cluster.group);
     let lost = nodes(&[3, 4, 5]);
     first.shut_out(&lost).await.unwrap();
-    let other = first.survey(node(2), &lost, true, &[group]).await.unwrap()[&group];
+    let other = first.survey(node(2), &lost, Some(HELD), &[group]).await.unwrap()[&group];
     assert_eq!(cluster.running[&node(2)].node.lost(), lost, "the other shuts them out too");
     let ahead = other.last > first.standing(group).unwrap().last;
     let (goes_on, above) = if ahead { (2, Term(0)) } else { (1, other.term) };
@@ -126,13 +129,33 @@ async fn others_that_are_left_learn_from_the_one_that_goes_on() {
     }
 }
 
+/// With equal logs each would find that it may, and both would take writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_could_go_on_one_does() {
+    let mut cluster = Cluster::start(5, tidelog_raft::PartitionConfig::default()).await;
+    two_of_five(&mut cluster).await;
+    let lost = nodes(&[3, 4, 5]);
+    let of = |broker| cluster.running[&node(broker)].node.clone();
+    let (first, second) = (of(1), of(2));
+    let turn = first.take_turn(HELD).unwrap();
+    assert!(first.take_turn(HELD).unwrap_err().to_string().contains("at it already"));
+    first.survey(node(2), &lost, Some(HELD), &[]).await.unwrap();
+    let busy = "broker 1 goes on with groups at the moment: one broker after the other";
+    assert_eq!(second.take_turn(HELD).unwrap_err().to_string(), busy);
+    assert_eq!(second.survey(node(1), &lost, Some(HELD), &[]).await.unwrap_err().to_string(), busy);
+    drop(turn);
+    first.survey(node(2), &lost, Some(Duration::ZERO), &[]).await.unwrap();
+    drop(second.take_turn(HELD).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_answers_is_lost() {
     let cluster = Cluster::start(3, tidelog_raft::PartitionConfig::default()).await;
     let first = &cluster.running[&node(1)].node;
     let refused = first.shut_out(&nodes(&[2, 3])).await.unwrap_err();
     assert_eq!(refused.to_string(), "broker 2 answers broker 1: it is not lost; stop it first");
-    let refused = first.survey(node(2), &nodes(&[3]), true, &[cluster.group]).await.unwrap_err();
+    let refused =
+        first.survey(node(2), &nodes(&[3]), Some(HELD), &[cluster.group]).await.unwrap_err();
     assert_eq!(refused.to_string(), "broker 3 answers broker 2: it is not lost; stop it first");
     for id in cluster.ids() {
         assert!(cluster.running[&id].node.lost().is_empty(), "nothing was written down");
