@@ -80,6 +80,13 @@ impl WorstDay {
             }
             sim.client("auditor", stage.clone().look_again());
             until_all_ended(sim)?;
+            for other in &names {
+                let told = format!("broker {other} ended: Err(\"broker {} says", self.left);
+                if !stage.trace.look(|text| text.contains(&told)) {
+                    let what = format!("{other} came back and was not sent away");
+                    stage.history.violated("the_lost_stay_out", what);
+                }
+            }
         }
         Ok(())
     }

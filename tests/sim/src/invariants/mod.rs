@@ -2,8 +2,8 @@
 //!
 //! Those that are one call and its outcome stand where the call is: `sends_fail_by_time_alone`,
 //! `nothing_corrupt_is_served`, `everything_is_readable`, `healed_partitions_take_writes`,
-//! `healed_groups_answer`, `the_last_one_goes_on`, `views_are_readable`, `views_are_in_order`, `clients_come_to_an_end`,
-//! `nothing_panics`.
+//! `healed_groups_answer`, `the_last_one_goes_on`, `the_lost_stay_out`, `views_are_readable`,
+//! `views_are_in_order`, `clients_come_to_an_end`, `nothing_panics`.
 
 pub(crate) mod acked_records_survive;
 pub(crate) mod acks_are_durable_at_a_majority;
