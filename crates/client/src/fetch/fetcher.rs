@@ -342,7 +342,10 @@ impl<O: Outlet> Fetcher<O> {
         if behind > next {
             return Err(checker.gap(next, behind).into());
         }
-        self.next = Some(next);
+        // Where records begin may move until the first has come.
+        if bytes > 0 || self.next.is_some() || self.start != Position::Earliest {
+            self.next = Some(next);
+        }
         if bytes > 0 {
             self.hand_out(bytes, high_watermark, Ok(records));
         } else {
@@ -368,6 +371,12 @@ impl<O: Outlet> Fetcher<O> {
     fn ended(&self, address: &str, status: &tonic::Status) -> Failure {
         let error = Error::from_status(address, status);
         match (&error, error.code()) {
+            // Retention was faster than the first read: records begin elsewhere now.
+            (_, Some(ErrorCode::OffsetOutOfRange))
+                if self.next.is_none() && self.start == Position::Earliest =>
+            {
+                Failure::Interrupted(error)
+            }
             (Error::Refused(refusal), Some(ErrorCode::OffsetOutOfRange)) => {
                 Failure::Final(ReadError::OffsetOutOfRange {
                     partition: self.name.clone(),

@@ -76,6 +76,34 @@ async fn reading_begins_and_stops_inside_a_batch() {
     }
 }
 
+/// Who asked for the first record that is still there is given it, wherever that is by now; who asked for
+/// an offset is told that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_may_move_until_the_first_record_is_read() {
+    let cluster = Cluster::start(1);
+    cluster.world.create(TOPIC, 1);
+    fill_batches(&cluster.world, 0, 0..4);
+    let trim = |start| {
+        cluster.world.change(|state| {
+            state.partition(TOPIC, 0).unwrap().trim_on_fetch = Some(start);
+        });
+    };
+    trim(3);
+    let reader = client(&cluster).await.reader().topic(TOPIC, Position::Earliest).until(Until::End);
+    let mut reader = reader.build().await.unwrap();
+    for offset in 3..12 {
+        let record = timeout(PATIENCE, reader.recv()).await.unwrap().unwrap().unwrap();
+        assert_eq!(record.offset, Offset(offset));
+    }
+    assert!(timeout(PATIENCE, reader.recv()).await.unwrap().unwrap().is_none());
+
+    trim(6);
+    let reader = client(&cluster).await.reader().topic(TOPIC, Position::Offset(Offset(3)));
+    let mut reader = reader.build().await.unwrap();
+    let gone = timeout(PATIENCE, reader.recv()).await.unwrap().unwrap_err();
+    assert!(matches!(gone, ReadError::OffsetOutOfRange { .. }), "{gone}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn following_goes_on_at_new_leaders() {
     let cluster = Cluster::start(3);

@@ -36,6 +36,7 @@ impl Broker {
         answers: &Answers,
     ) -> Result<(), Error> {
         let (mut next, until) = self.begin(&open)?;
+        self.trim_under(&open, next)?;
         let mut credit = open.credit_bytes as i64;
         let mut granted = open.credit_bytes;
         let mut changed = self.world.changed.subscribe();
@@ -78,6 +79,19 @@ impl Broker {
                 () = sleep_until(late) => {}
             }
         }
+    }
+
+    /// Retention that is faster than a reader's first read.
+    fn trim_under(&self, open: &FetchOpen, next: u64) -> Result<(), Error> {
+        let mut state = self.world.state();
+        let partition = state.partition(&open.topic, open.partition as usize).unwrap();
+        let Some(start) = partition.trim_on_fetch.take() else { return Ok(()) };
+        partition.log_start = start;
+        partition.log.retain(|(base, _)| *base >= start);
+        if next >= start {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::OffsetOutOfRange, format!("{next} is before {start}")))
     }
 
     /// Where to begin and to stop.

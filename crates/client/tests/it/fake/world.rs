@@ -80,6 +80,8 @@ pub(crate) struct Partition {
     /// Stamped batches, each with its base offset.
     pub(crate) log: Vec<(u64, Bytes)>,
     pub(crate) producers: HashMap<i64, Producer>,
+    /// As soon as the next reader was told where it begins, records begin here.
+    pub(crate) trim_on_fetch: Option<u64>,
     pub(crate) faults: VecDeque<Fault>,
 }
 
