@@ -62,6 +62,8 @@ pub(crate) struct Fetcher<O> {
     outlet: O,
     /// When the leader was last heard of, or reading began.
     heard: Instant,
+    /// Whether records have come: until then the first that is there may become another.
+    has_begun: bool,
 }
 
 impl<O: Outlet> Fetcher<O> {
@@ -96,6 +98,7 @@ impl<O: Outlet> Fetcher<O> {
             tally,
             outlet,
             heard,
+            has_begun: false,
         }
     }
 
@@ -118,7 +121,12 @@ impl<O: Outlet> Fetcher<O> {
                 match self.read_from(leader).await {
                     Ok(()) => return Ok(()),
                     Err(Failure::Final(error)) => return Err(error),
-                    Err(Failure::Interrupted(error)) => problem = Some(error),
+                    Err(Failure::Interrupted(error)) => {
+                        if error.code() == Some(ErrorCode::OffsetOutOfRange) {
+                            self.next = None;
+                        }
+                        problem = Some(error);
+                    }
                 }
                 if self.heard != heard {
                     backoff = Backoff::short();
@@ -342,10 +350,8 @@ impl<O: Outlet> Fetcher<O> {
         if behind > next {
             return Err(checker.gap(next, behind).into());
         }
-        // Where records begin may move until the first has come.
-        if bytes > 0 || self.next.is_some() || self.start != Position::Earliest {
-            self.next = Some(next);
-        }
+        self.next = Some(next);
+        self.has_begun |= bytes > 0;
         if bytes > 0 {
             self.hand_out(bytes, high_watermark, Ok(records));
         } else {
@@ -373,7 +379,7 @@ impl<O: Outlet> Fetcher<O> {
         match (&error, error.code()) {
             // Retention was faster than the first read: records begin elsewhere now.
             (_, Some(ErrorCode::OffsetOutOfRange))
-                if self.next.is_none() && self.start == Position::Earliest =>
+                if self.start == Position::Earliest && !self.has_begun =>
             {
                 Failure::Interrupted(error)
             }
