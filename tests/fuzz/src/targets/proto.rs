@@ -68,7 +68,7 @@ messages! {
     VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Campaign, RaftResponse,
     AppendSuccess, VoteReply, TransferReply, InstallSnapshotRequest, SnapshotHeader,
     InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader, SurveyRequest, SurveyResponse,
-    GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup,
+    GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup, DeadBroker, RebuiltOn,
 }
 
 /// The first byte of an input says which message the rest is.
