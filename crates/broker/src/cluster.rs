@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_proto::v1::{Error, LeaderHint};
-use tidelog_raft::{CommandError, Leadership, Metadata, Node, Role};
+use tidelog_raft::{CommandError, Leadership, Metadata, Node, Progress, Role};
 use tidelog_state::metadata::{Broker, Command, Machine, Outcome, Software, decode_reply};
 use tidelog_types::{BrokerId, ErrorCode, GroupId, LogIndex, NodeId, PartitionId, TopicId};
 use tokio::sync::{Mutex, Notify, watch};
@@ -304,10 +304,15 @@ impl Cluster {
 
     async fn reach(&self, index: LogIndex, deadline: Instant) -> Result<(), Error> {
         let shown = async {
-            let at = |machine: &Arc<Machine>| machine.applied().is_some_and(|at| at.index >= index);
-            // The machine ends with the broker; the timeout answers then.
-            let _ = self.machine.clone().wait_for(at).await;
-            self.view.reach(index).await;
+            // Not the machine's own position: entries that change nothing show there with the next change
+            // only, and not with the same one at each broker.
+            let at = |progress: &Progress| progress.applied.is_some_and(|at| at.index >= index);
+            // It ends with the broker; the timeout answers then.
+            let _ = self.metadata.progress().wait_for(at).await;
+            // What has changed up to there was published before.
+            if let Some(changed) = self.machine().applied() {
+                self.view.reach(changed.index).await;
+            }
         };
         // It is carried out; a describe here may not show it for a moment.
         let late = |_| Error::new(ErrorCode::RequestTimedOut, "the change does not show here yet");

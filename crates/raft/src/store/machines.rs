@@ -203,3 +203,26 @@ impl Machine for CoordinatorMachine {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidelog_types::LogIndex;
+
+    use super::*;
+    use crate::config::Payload;
+
+    /// Who waits for an entry must wait for the progress: the machine may never show that very entry.
+    #[test]
+    fn progress_tells_of_entries_that_change_nothing_and_the_published_machine_does_not() {
+        let (published, machine) = watch::channel(Arc::default());
+        let (progress, applied) = watch::channel(Progress::default());
+        let mut driven = MetadataMachine::new(published, progress);
+        let at = |index| LogPosition { term: Term(1), index: LogIndex(index) };
+        for index in 0..2 {
+            driven.apply(&Entry::at(at(index), Payload::Blank)).unwrap();
+            driven.publish();
+        }
+        assert_eq!(machine.borrow().applied(), Some(at(0)));
+        assert_eq!(applied.borrow().applied, Some(at(1)));
+    }
+}
