@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
+
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tidelog");
 
@@ -65,6 +67,24 @@ impl Ended {
     pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, 0, "{self:#?}");
         self
+    }
+
+    /// What it gave in JSON, having ended well: one item.
+    #[track_caller]
+    pub(crate) fn item(self) -> Value {
+        self.json()["item"].take()
+    }
+
+    /// The same of several items.
+    #[track_caller]
+    pub(crate) fn items(self) -> Vec<Value> {
+        let Value::Array(items) = self.json()["items"].take() else { panic!("no items") };
+        items
+    }
+
+    #[track_caller]
+    fn json(self) -> Value {
+        serde_json::from_str(&self.succeeded().stdout).unwrap()
     }
 
     /// It ended with `code` and said why in one line with every one of these words.

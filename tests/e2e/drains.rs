@@ -17,16 +17,10 @@ fn cluster(stage: &Stage, args: &[&str]) -> Ended {
     run(&[&["cluster", args[0], "-b", &list], &args[1..]].concat())
 }
 
-fn item(ended: Ended) -> Value {
-    let told: Value = serde_json::from_str(&ended.succeeded().stdout).unwrap();
-    told["item"].clone()
-}
-
 /// Status and number of replicas of a broker; `None` when the cluster does not list it.
 fn broker(stage: &Stage, id: u32) -> Option<(String, u64)> {
-    let told = cluster(stage, &["brokers", "-o", "json"]).succeeded();
-    let told: Value = serde_json::from_str(&told.stdout).unwrap();
-    let found = told["items"].as_array().unwrap().iter().find(|one| one["broker"] == id)?;
+    let told = cluster(stage, &["brokers", "-o", "json"]).items();
+    let found = told.into_iter().find(|one| one["broker"] == id)?;
     let draining = found["draining"] == true;
     let status = if draining { "draining" } else { "stays" };
     Some((status.to_owned(), found["replicas"].as_u64().unwrap()))
@@ -49,11 +43,11 @@ async fn two_of_three_brokers_are_replaced_under_load() {
 
     // Told to stop on the way, it keeps what it has; told again, it goes on.
     cluster(&stage, &["drain", "1", "--detach"]).succeeded();
-    let kept = item(cluster(&stage, &["drain", "1", "--cancel", "-o", "json"]));
+    let kept = cluster(&stage, &["drain", "1", "--cancel", "-o", "json"]).item();
     assert_eq!((&kept["draining"], &kept["drained"]), (&false.into(), &false.into()), "{kept}");
     cluster(&stage, &["remove", "1", "-y"]).refused(1, &["drain it first"]);
     for id in ["1", "2"] {
-        let told = item(cluster(&stage, &["drain", id, "--wait", "60s", "-o", "json"]));
+        let told = cluster(&stage, &["drain", id, "--wait", "60s", "-o", "json"]).item();
         assert_eq!((&told["drained"], &told["replicas"]), (&true.into(), &0.into()), "{told}");
     }
     acks_go_on(&load, 20).await;
@@ -107,7 +101,7 @@ async fn new_brokers_get_their_share() {
     run(&["topic", "create", "more", "-p", "12", "-r", "3", "-b", &list]).succeeded();
     let (load, acks) = stage.load_at((40, Duration::from_millis(1))).await;
     acks_go_on(&load, 20).await;
-    let plan = |stage: &Stage| item(cluster(stage, &["rebalance", "--dry-run", "-o", "json"]));
+    let plan = |stage: &Stage| cluster(stage, &["rebalance", "--dry-run", "-o", "json"]).item();
     // A partition whose first leader was not reported yet is left where it is.
     until("all partitions can be planned", async || {
         let counts = plan(&stage)["brokers"].as_array().unwrap().clone();
@@ -146,10 +140,7 @@ async fn a_broker_that_is_gone_is_replaced() {
     stage.cluster.broker_mut(3).kill().unwrap();
     let refused = cluster(&stage, &["drain", "3"]);
     refused.refused(1, &["3 replicas", "2 brokers take any"]);
-    assert_eq!(stage.cluster.join().unwrap(), 4);
-    let new = stage.cluster.broker_mut(4);
-    new.start().unwrap();
-    new.ready(PATIENCE).await.unwrap();
+    assert_eq!(stage.join().await, 4);
     cluster(&stage, &["drain", "3", "--wait", "60s"]).succeeded();
     cluster(&stage, &["remove", "3", "-y"]).succeeded();
     until("all is well", async || cluster(&stage, &["health"]).code == 0).await;
@@ -195,10 +186,7 @@ async fn health_says_what_becomes_of_a_dead_brokers_replicas() {
     assert!(shown.contains("3 replicas cannot be made anew: no other broker"), "{shown}");
 
     // With a broker that has none of them they could go somewhere, but nobody asked for it.
-    assert_eq!(stage.cluster.join().unwrap(), 4);
-    let new = stage.cluster.broker_mut(4);
-    new.start().unwrap();
-    new.ready(PATIENCE).await.unwrap();
+    assert_eq!(stage.join().await, 4);
     until("there is a place for them", async || {
         outage(&stage, 3).await.0["rebuilt_on"] == serde_json::json!([{"broker": 4, "replicas": 3}])
     })

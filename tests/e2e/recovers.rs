@@ -12,16 +12,11 @@ fn tidelog(stage: &Stage, args: &[&str]) -> Ended {
     run(&[args, &["-b", &list]].concat())
 }
 
-fn item(ended: Ended) -> Value {
-    let told: Value = serde_json::from_str(&ended.succeeded().stdout).unwrap();
-    told["item"].clone()
-}
-
 /// Whether all replicas of the topic have the same last entry.
 fn is_even(stage: &Stage) -> bool {
     (0..PARTITIONS).all(|partition| {
         let name = format!("{TOPIC}/{partition}");
-        let told = item(tidelog(stage, &["partition", "raft", &name, "-o", "json"]));
+        let told = tidelog(stage, &["partition", "raft", &name, "-o", "json"]).item();
         let replicas = told["replicas"].as_array().unwrap();
         replicas.iter().all(|replica| {
             replica["last_index"].is_u64() && replica["last_index"] == replicas[0]["last_index"]
@@ -35,15 +30,13 @@ fn committed(stage: &Stage, group: &str) -> Vec<Value> {
     if told.code != 0 {
         return Vec::new();
     }
-    let told: Value = serde_json::from_str(&told.stdout).unwrap();
-    told["items"].as_array().unwrap().iter().map(|one| one["committed"].clone()).collect()
+    told.items().iter().map(|one| one["committed"].clone()).collect()
 }
 
 /// Whether a broker is being drained, and nothing is left of it.
 fn is_drained(stage: &Stage, id: u32) -> bool {
-    let told = tidelog(stage, &["cluster", "brokers", "-o", "json"]).succeeded();
-    let told: Value = serde_json::from_str(&told.stdout).unwrap();
-    let found = told["items"].as_array().unwrap().iter().find(|one| one["broker"] == id).unwrap();
+    let told = tidelog(stage, &["cluster", "brokers", "-o", "json"]).items();
+    let found = told.iter().find(|one| one["broker"] == id).unwrap();
     found["draining"] == true && found["replicas"] == 0
 }
 
@@ -76,7 +69,7 @@ async fn one_broker_goes_on_when_two_of_three_are_lost_for_good() {
     recover(&stage, &["--all", "--lost", "2,9", "-y"]).refused(1, &["there is no broker 9"]);
     recover(&stage, &["--all", "--lost", "2,3"]).refused(2, &["are shut out for good", "pass -y"]);
 
-    let plan = item(recover(&stage, &["--all", "--dry-run", "-o", "json"]));
+    let plan = recover(&stage, &["--all", "--dry-run", "-o", "json"]).item();
     assert_eq!(plan["lost"], serde_json::json!([2, 3]));
     let of = |plan: &Value, name: &str| {
         let groups = plan["groups"].as_array().unwrap();
@@ -84,7 +77,7 @@ async fn one_broker_goes_on_when_two_of_three_are_lost_for_good() {
     };
     assert_eq!(of(&plan, "metadata")["refusal"], Value::Null);
     assert!(of(&plan, "orders/0")["end_offset"].as_u64().unwrap() > 0, "{plan}");
-    let done = item(recover(&stage, &["--all", "--lost", "2,3", "-y", "-o", "json"]));
+    let done = recover(&stage, &["--all", "--lost", "2,3", "-y", "-o", "json"]).item();
     for group in done["groups"].as_array().unwrap() {
         assert!(group["recovered_at"].is_u64() && group["refusal"].is_null(), "{group}");
         let planned = of(&plan, group["partition"].as_str().unwrap());
@@ -108,10 +101,7 @@ async fn one_broker_goes_on_when_two_of_three_are_lost_for_good() {
 
     // Others take their place, and the survivor is an ordinary broker again.
     for expected in [4, 5] {
-        assert_eq!(stage.cluster.join().unwrap(), expected);
-        let broker = stage.cluster.broker_mut(expected);
-        broker.start().unwrap();
-        broker.ready(PATIENCE).await.unwrap();
+        assert_eq!(stage.join().await, expected);
     }
     for id in [2, 3] {
         until("it has nothing any more", async || is_drained(&stage, id)).await;

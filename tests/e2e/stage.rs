@@ -92,6 +92,15 @@ impl Stage {
         self.cluster.ready(PATIENCE).await.unwrap();
     }
 
+    /// Starts a new broker that joins, and no other that may be down.
+    pub(crate) async fn join(&mut self) -> u32 {
+        let id = self.cluster.join().unwrap();
+        let new = self.cluster.broker_mut(id);
+        new.start().unwrap();
+        new.ready(PATIENCE).await.unwrap();
+        id
+    }
+
     pub(crate) async fn client(&self) -> Client {
         connect(&self.cluster.bootstrap(), "e2e").await.unwrap()
     }

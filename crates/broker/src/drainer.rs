@@ -37,10 +37,12 @@ pub(crate) async fn follow(cluster: Arc<Cluster>, config: Config) {
             continue;
         }
         let live = cluster.live_brokers();
-        let mut missed = cluster.missed.borrow().clone().unwrap_or_default();
-        missed.look(&cluster.machine(), &live);
-        let mut lost = rebuild_after.map(|after| missed.longer_than(after)).unwrap_or_default();
-        cluster.missed.send_replace(Some(missed));
+        let mut lost = BTreeSet::new();
+        cluster.missed.send_modify(|missed| {
+            let missed = missed.get_or_insert_default();
+            missed.look(&cluster.machine(), &live);
+            lost = rebuild_after.map(|after| missed.longer_than(after)).unwrap_or_default();
+        });
         let shut_out = shut_out(&cluster);
         mark(&cluster, &shut_out).await;
         lost.extend(shut_out);
@@ -118,9 +120,8 @@ fn is_moving(
     from: &BTreeSet<BrokerId>,
     live: &BTreeSet<BrokerId>,
 ) -> bool {
-    let alive = partition.voters.iter().filter(|node| live.contains(&node.broker)).count();
     !is_settled(machine, partition)
-        && alive > partition.voters.len() / 2
+        && partition.has_majority(|node| live.contains(&node.broker))
         && !partition.replicas.iter().any(|id| from.contains(id))
 }
 

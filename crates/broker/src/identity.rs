@@ -22,6 +22,9 @@ pub(crate) const FORMAT: u32 = 1;
 
 const FILE: &str = "node.toml";
 
+/// No identity is larger; what is, is damaged.
+const BYTES_MAX: u64 = 4096;
+
 /// What stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,7 +144,7 @@ impl Identity {
             };
         }
         let path = data.join(FILE);
-        let bytes = disk::read_all(disk, &path).map_err(io_error("read", &path))?;
+        let bytes = disk::read_up_to(disk, &path, BYTES_MAX).map_err(io_error("read", &path))?;
         let identity = Self::parse(&path, &bytes)?;
         if identity.broker_id != expected.0 {
             return Err(IdentityError::OtherBroker {

@@ -131,7 +131,7 @@ struct Shared {
     run: u64,
     votes: Arc<VotesLog>,
     /// Who is lost for good.
-    fence: Fence,
+    fence: Arc<Fence>,
     recovery: recover::Recovery,
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
@@ -172,6 +172,8 @@ impl Node {
     pub async fn open(config: NodeConfig, env: Environment) -> Result<Self, Error> {
         let probing = Probing { every: config.probe, missed: config.probe_missed };
         let connector = Arc::clone(&env.connector);
+        let (disk, executor) = (Arc::clone(&env.disk), Arc::clone(&env.executor));
+        let fence = Arc::new(Fence::open(disk, config.data_dir.clone(), executor).await?);
         let (peers, died) = Peers::new(
             config.node,
             config.cluster_id.clone(),
@@ -179,10 +181,8 @@ impl Node {
             connector,
             probing,
             Pace::new(config.learn_rate_max),
+            Arc::clone(&fence),
         );
-        let (disk, executor) = (Arc::clone(&env.disk), Arc::clone(&env.executor));
-        let fence = Fence::open(disk, config.data_dir.clone(), executor).await?;
-        peers.shut_out(&fence.out());
         let (disk, flusher) = (Arc::clone(&env.disk), Arc::clone(&env.flusher));
         let (path, node) = (config.data_dir.join("votes.log"), config.node);
         let votes =

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidelog_proto::v1::StreamHello;
-use tidelog_types::{NodeId, canary};
+use tidelog_types::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::fence::Fence;
 use crate::link::connector::Connector;
 use crate::link::peer::{Peer, PeerStatus, Probing};
 use crate::pace::Pace;
@@ -29,14 +30,14 @@ pub(crate) struct Peers {
     known: Mutex<Known>,
     liveness: watch::Sender<Liveness>,
     deaths: mpsc::UnboundedSender<NodeId>,
+    /// Who is lost for good: not looked for.
+    fence: Arc<Fence>,
     /// Why another node has shut this one out.
     cast_out: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Nodes that are lost for good: they are not looked for.
-    lost: BTreeSet<NodeId>,
     peers: BTreeMap<NodeId, Arc<Peer>>,
     addresses: BTreeMap<NodeId, String>,
     tasks: JoinSet<()>,
@@ -51,6 +52,7 @@ impl Peers {
         connector: Arc<dyn Connector>,
         probing: Probing,
         pace: Pace,
+        fence: Arc<Fence>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<NodeId>) {
         let known = Mutex::new(Known::default());
         let liveness = watch::Sender::new(Liveness::new());
@@ -66,6 +68,7 @@ impl Peers {
             known,
             liveness,
             deaths,
+            fence,
             cast_out,
         };
         (Arc::new(peers), died)
@@ -84,7 +87,7 @@ impl Peers {
             address: self.address.clone(),
         };
         let peer = Peer::new(hello, node, self.deaths.clone(), self.cast_out.clone());
-        peer.set_address(known.address(node));
+        peer.set_address(self.address(&known, node));
         known.peers.insert(node, Arc::clone(&peer));
         known.tasks.spawn(Arc::clone(&peer).run(Arc::clone(&self.connector), self.probing));
         known.tasks.spawn(follow(peer.status(), node, self.liveness.clone()));
@@ -99,7 +102,7 @@ impl Peers {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.addresses = addresses;
             for (node, peer) in &known.peers {
-                peer.set_address(known.address(*node));
+                peer.set_address(self.address(&known, *node));
             }
         }
         for node in others {
@@ -108,11 +111,15 @@ impl Peers {
         }
     }
 
-    /// Talks to `nodes` no more.
-    pub(crate) fn shut_out(&self, nodes: &BTreeSet<NodeId>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.lost.extend(nodes);
-        for peer in nodes.iter().filter_map(|node| known.peers.get(node)) {
+    /// Where a node is looked for, if it is.
+    fn address(&self, known: &Known, node: NodeId) -> Option<String> {
+        known.addresses.get(&node).filter(|_| !self.fence.is_out(node)).cloned()
+    }
+
+    /// Ends the connections to those who were shut out meanwhile.
+    pub(crate) fn shut_out(&self) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, peer) in known.peers.iter().filter(|(node, _)| self.fence.is_out(**node)) {
             peer.set_address(None);
             peer.close();
         }
@@ -160,14 +167,6 @@ impl Peers {
         for peer in known.peers.values() {
             peer.close();
         }
-    }
-}
-
-impl Known {
-    /// Where a node is looked for, if it is.
-    fn address(&self, node: NodeId) -> Option<String> {
-        let is_lost = self.lost.contains(&node) && !canary!(LostLetIn);
-        self.addresses.get(&node).filter(|_| !is_lost).cloned()
     }
 }
 

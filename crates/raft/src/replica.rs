@@ -280,9 +280,7 @@ impl<M: Machine> Replica<M> {
         last: Option<LogPosition>,
         at: LogPosition,
     ) -> Result<(), String> {
-        let nodes: BTreeMap<NodeId, ()> = BTreeMap::from([(self.me, ())]);
-        let members = Members::new(vec![BTreeSet::from([self.me])], nodes);
-        let members = members.map_err(|err| err.to_string())?;
+        let members = Members::new_with_defaults(vec![BTreeSet::from([self.me])], []);
         let request = AppendEntriesRequest {
             vote: Vote::new_committed(at.term.0, leader),
             prev_log_id: last.map(log_id),

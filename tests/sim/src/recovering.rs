@@ -13,6 +13,7 @@ use turmoil::Sim;
 use crate::cluster::{Machine, host};
 use crate::dice::Dice;
 use crate::plan::Plan;
+use crate::simulation::go_on;
 use crate::workload::{Failure, LOOK, Stage, now};
 
 /// How soon the one that is left knows that the others are gone, and leads what it goes on with.
@@ -72,10 +73,7 @@ impl WorstDay {
             }
             machines.iter_mut().filter(others).for_each(|machine| machine.start(sim));
             if self.cut_off {
-                let until = sim.elapsed() + CUT_OFF_FOR;
-                while sim.elapsed() < until {
-                    sim.step().map_err(|err| err.to_string())?;
-                }
+                go_on(sim, CUT_OFF_FOR)?;
                 names.iter().for_each(|other| sim.release(left.as_str(), other.as_str()));
             }
             sim.client("auditor", stage.clone().look_again());

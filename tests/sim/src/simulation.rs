@@ -186,14 +186,20 @@ fn run_load(
     }
 }
 
+/// Goes on for some time, whoever ends meanwhile.
+pub(crate) fn go_on(sim: &mut Sim<'_>, time: Duration) -> Result<(), String> {
+    let until = sim.elapsed() + time;
+    while sim.elapsed() < until {
+        sim.step().map_err(|err| err.to_string())?;
+    }
+    Ok(())
+}
+
 /// Goes on until the replicas agree.
 fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
     let deadline = sim.elapsed() + AGREE_WITHIN;
     loop {
-        let next = sim.elapsed() + COMPARE_EVERY;
-        while sim.elapsed() < next {
-            sim.step().map_err(|err| err.to_string())?;
-        }
+        go_on(sim, COMPARE_EVERY)?;
         match replicas_agree::check(&stage.disks) {
             Ok(()) => return Ok(()),
             Err(_) if sim.elapsed() < deadline => {}

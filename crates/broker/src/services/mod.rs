@@ -30,7 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_proto::v1::Error;
-use tidelog_types::ErrorCode;
+use tidelog_state::metadata::Machine;
+use tidelog_types::{BrokerId, ErrorCode, GroupId};
 
 pub(crate) use partitioner::by_key;
 pub(crate) use raft::SwitchingRaft;
@@ -69,6 +70,17 @@ impl Api {
 /// A request that nobody can carry out.
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::InvalidRequest, message)
+}
+
+/// A request about a broker that the cluster does not have.
+fn no_broker(machine: &Machine, id: BrokerId) -> Error {
+    let all: Vec<_> = machine.brokers().map(|broker| broker.id.to_string()).collect();
+    invalid(format!("there is no broker {id}, brokers are {}", all.join(", ")))
+}
+
+/// The name of a group's topic; empty for the metadata, and for what is not known here.
+fn topic_name(machine: &Machine, group: GroupId) -> String {
+    machine.topic(group.topic).map(|topic| topic.name.to_string()).unwrap_or_default()
 }
 
 /// Refuses more items than a call may have.

@@ -14,8 +14,8 @@ use tidelog_types::{BrokerId, GroupId, PartitionId};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::Api;
 use super::admin::admin_deadline;
+use super::{Api, topic_name};
 use crate::access::{Operation, Resource};
 use crate::cluster::Cluster;
 use crate::drainer::takers;
@@ -57,10 +57,9 @@ impl Api {
 
 fn planned_move(machine: &Machine, bytes: &Bytes, one: &PartitionMove) -> PlannedMove {
     let ids = |replicas: &[BrokerId]| replicas.iter().map(|id| id.0).collect();
-    let topic = machine.topic(one.group.topic);
     let before = machine.partition(one.group).map(|partition| ids(&partition.replicas));
     PlannedMove {
-        topic: topic.map(|topic| topic.name.to_string()).unwrap_or_default(),
+        topic: topic_name(machine, one.group),
         partition: one.group.partition.0,
         before: before.unwrap_or_default(),
         replicas: ids(&one.replicas),

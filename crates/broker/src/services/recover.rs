@@ -14,13 +14,13 @@ use tidelog_proto::v1::{
     Error, RecoveredGroup, TopicPartition, UnsafeRecoverRequest, UnsafeRecoverResponse,
 };
 use tidelog_raft::{RecoverError, Standing};
-use tidelog_state::metadata::{Command, Machine, MembersReport, Partition};
+use tidelog_state::metadata::{Command, Machine, MembersReport};
 use tidelog_types::{BrokerId, GroupId, LogPosition, NodeId, Term};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::admin::admin_deadline;
-use super::{Api, at_most, invalid};
+use super::{Api, at_most, invalid, no_broker, topic_name};
 use crate::access::{Operation, Resource};
 use crate::cluster::Cluster;
 use crate::limits;
@@ -142,10 +142,7 @@ fn lost(cluster: &Cluster, request: &UnsafeRecoverRequest) -> Result<BTreeSet<No
     }
     let node = |id: &u32| {
         let broker = machine.broker(BrokerId(*id)).map(|broker| broker.node());
-        let node = broker.ok_or_else(|| {
-            let all: Vec<_> = machine.brokers().map(|broker| broker.id.to_string()).collect();
-            invalid(format!("there is no broker {id}, brokers are {}", all.join(", ")))
-        })?;
+        let node = broker.ok_or_else(|| no_broker(&machine, BrokerId(*id)))?;
         match live.contains(&node) {
             true => Err(invalid(format!("broker {id} is alive, so it is not lost: stop it first"))),
             false => Ok(node),
@@ -165,10 +162,9 @@ fn groups(
     let needs_it = |group: &GroupId| match node.members(*group).is_empty() {
         false => !node.has_majority(*group, lost),
         // Out of service here: the metadata tell who votes.
-        true => machine.partition(*group).is_some_and(|partition| {
-            let voters = &partition.voters;
-            voters.iter().filter(|node| !lost.contains(node)).count() * 2 <= voters.len()
-        }),
+        true => machine
+            .partition(*group)
+            .is_some_and(|partition| !partition.has_majority(|node| !lost.contains(node))),
     };
     if request.partitions.is_empty() {
         let hosted = cluster.hosted.all();
@@ -267,7 +263,7 @@ fn described(cluster: &Cluster, group: GroupId) -> RecoveredGroup {
         replica.partition().map(|partition| partition.now().progress.high_watermark)
     });
     RecoveredGroup {
-        topic: topic(&cluster.machine(), group),
+        topic: topic_name(&cluster.machine(), group),
         partition: group.partition.0,
         end_offset: here.next_offset.to_wire(),
         high_watermark: high_watermark.unwrap_or_default().to_wire(),
@@ -316,19 +312,10 @@ fn obstacle(
 fn gone(machine: &Machine, lost: &BTreeSet<NodeId>) -> Vec<TopicPartition> {
     let is_lost = |id: &BrokerId| lost.iter().any(|node| node.broker == *id);
     let gone = machine.live_partitions();
-    // Also where it moves away from, or moves to.
-    let holders = |partition: &Partition| {
-        let voters = partition.voters.iter().map(|node| node.broker);
-        let leaving = partition.leaving.iter().map(|leaving| leaving.node.broker);
-        partition.replicas.iter().copied().chain(voters).chain(leaving).collect::<Vec<_>>()
+    let gone = gone.filter(|(_, partition)| partition.brokers().iter().all(is_lost));
+    let name = |(group, _): (GroupId, _)| TopicPartition {
+        topic: topic_name(machine, group),
+        partition: group.partition.0,
     };
-    let gone = gone.filter(|(_, partition)| holders(partition).iter().all(is_lost));
-    let name =
-        |(group, _)| TopicPartition { topic: topic(machine, group), partition: group.partition.0 };
     gone.map(name).collect()
-}
-
-/// The name of a group's topic; empty for the metadata.
-fn topic(machine: &Machine, group: GroupId) -> String {
-    machine.topic(group.topic).map_or_else(String::new, |topic| topic.name.to_string())
 }

@@ -13,7 +13,7 @@ use tidelog_types::{BrokerId, GroupId, LogIndex, NodeId};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::{Api, invalid};
+use super::{Api, no_broker, topic_name};
 use crate::access::{Operation, Resource};
 use crate::cluster::{CATCH_UP_TIMEOUT, Cluster};
 use crate::environment::ListenerName;
@@ -53,9 +53,7 @@ impl Api {
         let caught_up = cluster.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await;
         let machine = cluster.machine();
         if machine.broker(broker).is_none() {
-            let all: Vec<_> = machine.brokers().map(|broker| broker.id.to_string()).collect();
-            let all = all.join(", ");
-            return Err(invalid(format!("there is no broker {broker}, brokers are {all}")));
+            return Err(no_broker(&machine, broker));
         }
         let others = cluster.live_brokers().into_iter().filter(|id| *id != cluster.me.broker);
         let others = join_all(others.map(|other| led_there(&cluster, other, broker)));
@@ -88,7 +86,7 @@ fn with_replica_on(cluster: &Cluster, broker: BrokerId) -> Vec<GroupId> {
 fn response(cluster: &Cluster, broker: BrokerId, found: &Found, most: usize) -> CanStopResponse {
     let machine = cluster.machine();
     let risk = |(group, reason): (&GroupId, &String)| StopRisk {
-        topic: machine.topic(group.topic).map_or_else(String::new, |topic| topic.name.to_string()),
+        topic: topic_name(&machine, *group),
         partition: group.partition.0,
         reason: reason.clone(),
     };

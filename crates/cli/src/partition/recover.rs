@@ -112,8 +112,7 @@ impl Report {
     }
 
     fn print(&self, globals: &Globals) -> Result<(), Failure> {
-        let (output, zone) = (globals.output(), globals.output().zone());
-        Ok(output.item(KIND, self, |_| self.page(zone))?)
+        Ok(globals.output().item(KIND, self, |zone| self.page(zone))?)
     }
 
     fn page(&self, zone: Zone) -> Page {

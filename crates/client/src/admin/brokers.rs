@@ -2,9 +2,10 @@
 
 use futures_util::FutureExt;
 use tidelog_proto::v1;
-use tidelog_types::{BrokerId, PartitionId, TopicName, TopicPartition};
+use tidelog_types::{BrokerId, PartitionId, TopicPartition};
 
 use super::Admin;
+use super::facts::topic_name;
 use crate::Error;
 
 /// A plan of which replicas should rather be elsewhere.
@@ -126,8 +127,7 @@ impl Admin {
 
 fn planned_move(planned: v1::PlannedMove) -> Result<PlannedMove, Error> {
     let ids = |ids: Vec<u32>| ids.into_iter().map(BrokerId).collect();
-    let topic = TopicName::new(&planned.topic)
-        .map_err(|invalid| Error::protocol("any", invalid.to_string()))?;
+    let topic = topic_name("any", &planned.topic)?;
     Ok(PlannedMove {
         partition: TopicPartition { topic, partition: PartitionId(planned.partition) },
         before: ids(planned.before),

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use tidelog_proto::v1;
-use tidelog_types::{
-    BrokerId, LogIndex, Offset, PartitionId, Timestamp, TopicName, TopicPartition,
-};
+use tidelog_types::{BrokerId, LogIndex, Offset, PartitionId, Timestamp, TopicPartition};
 
+use super::facts::{offset, topic_name};
 use super::{Admin, admin};
 use crate::Error;
 
@@ -99,7 +98,7 @@ impl Admin {
         // The broker comes first: it tells which groups were not done in time.
         let answer = self.cluster.ask(address, within + SLACK, ask).await?;
         let groups = answer.groups.into_iter().map(|group| read(address, group));
-        let gone = answer.gone.into_iter().map(|one| partition(address, &one.topic, one.partition));
+        let gone = answer.gone.iter().map(TopicPartition::try_from);
         Ok(UnsafeRecovery {
             lost: answer.lost_broker_ids.into_iter().map(BrokerId).collect(),
             groups: groups.collect::<Result<_, _>>()?,
@@ -111,21 +110,17 @@ impl Admin {
 fn read(address: &str, group: v1::RecoveredGroup) -> Result<RecoveredGroup, Error> {
     let partition = match group.topic.as_str() {
         "" => None,
-        topic => Some(partition(address, topic, group.partition)?),
+        topic => Some(TopicPartition {
+            topic: topic_name(address, topic)?,
+            partition: PartitionId(group.partition),
+        }),
     };
-    let offset = |value| super::facts::offset(address, value);
     Ok(RecoveredGroup {
         partition,
-        end_offset: offset(group.end_offset)?,
-        high_watermark: offset(group.high_watermark)?,
+        end_offset: offset(address, group.end_offset)?,
+        high_watermark: offset(address, group.high_watermark)?,
         append_time: Timestamp(group.append_time_ms),
         recovered_at: group.recovered_index.map(LogIndex),
         refusal: Some(group.refusal).filter(|refusal| !refusal.is_empty()),
     })
-}
-
-fn partition(address: &str, topic: &str, number: u32) -> Result<TopicPartition, Error> {
-    let topic =
-        TopicName::new(topic).map_err(|invalid| Error::protocol(address, invalid.to_string()))?;
-    Ok(TopicPartition { topic, partition: PartitionId(number) })
 }

@@ -351,8 +351,8 @@ impl<O: Outlet> Fetcher<O> {
             return Err(checker.gap(next, behind).into());
         }
         self.next = Some(next);
-        self.has_begun |= bytes > 0;
         if bytes > 0 {
+            self.has_begun = true;
             self.hand_out(bytes, high_watermark, Ok(records));
         } else {
             self.outlet.heard(high_watermark);

@@ -107,8 +107,17 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> 
 /// # Errors
 /// As the disk fails.
 pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(disk, path, u64::MAX)
+}
+
+/// Reads a file up to so many bytes.
+///
+/// # Errors
+/// As the disk fails.
+pub fn read_up_to(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let wanted = file.len()?.min(bytes_max);
+    let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)

@@ -246,7 +246,7 @@ impl Shared {
     async fn shut_out(&self, lost: &BTreeSet<NodeId>) -> Result<(), RecoverError> {
         self.refuse_living(lost)?;
         self.fence.shut_out(lost, self.env.clock.now()).await?;
-        self.peers.shut_out(lost);
+        self.peers.shut_out();
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_types::BrokerId;
 
+use super::Machine;
 use super::plan::{Grounds, evacuate};
-use super::{Machine, Partition};
 
 /// What becomes of the replicas of one broker.
 ///
@@ -43,7 +43,8 @@ pub fn outlook(
     let mut all: BTreeMap<_, _> = from.iter().map(|id| (*id, Outlook::default())).collect();
     for (group, partition) in machine.live_partitions() {
         let after = planned.get(&group).unwrap_or(&partition.replicas);
-        let can_move = !partition.is_creating() && has_quorum(partition, live);
+        let has_majority = partition.has_majority(|node| live.contains(&node.broker));
+        let can_move = !partition.is_creating() && has_majority;
         // A plan leaves every replica at its place in the order.
         for (old, new) in partition.replicas.iter().zip(after) {
             let Some(outlook) = all.get_mut(old) else { continue };
@@ -61,9 +62,4 @@ pub fn outlook(
         }
     }
     all
-}
-
-fn has_quorum(partition: &Partition, live: &BTreeSet<BrokerId>) -> bool {
-    let alive = partition.voters.iter().filter(|node| live.contains(&node.broker)).count();
-    alive > partition.voters.len() / 2
 }

@@ -137,6 +137,12 @@ impl Partition {
         self.replicas.iter().copied().chain(voters).chain(needed).collect()
     }
 
+    /// Whether a majority of the voters, as far as was reported, is among those that count.
+    #[must_use]
+    pub fn has_majority(&self, counts: impl Fn(&NodeId) -> bool) -> bool {
+        self.voters.iter().filter(|node| counts(node)).count() > self.voters.len() / 2
+    }
+
     /// Whether this node's replica is to be deleted.
     #[must_use]
     pub fn has_released(&self, node: NodeId) -> bool {

@@ -67,8 +67,9 @@ messages! {
     RaftEntry, RaftPart, ExchangeRequest, StreamHello, ExchangeResponse, RaftRequest, AppendRequest,
     VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Campaign, RaftResponse,
     AppendSuccess, VoteReply, TransferReply, InstallSnapshotRequest, SnapshotHeader,
-    InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader, SurveyRequest, SurveyResponse,
-    GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup, DeadBroker, RebuiltOn,
+    InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader, SurveyRequest,
+    SurveyResponse, GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup,
+    DeadBroker, RebuiltOn,
 }
 
 /// The first byte of an input says which message the rest is.
