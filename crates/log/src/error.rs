@@ -9,7 +9,7 @@ use tidelog_types::{GroupId, LogIndex, Offset, Term};
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Look again: the log moved meanwhile.
+    /// Try again: the log moved meanwhile, or there was no room.
     Retry,
     /// The request is wrong; the log is well.
     Invalid,
@@ -92,6 +92,9 @@ pub enum Error {
         /// The first failure.
         source: Arc<io::Error>,
     },
+    /// The disk is full. Nothing was changed.
+    #[error("there is no room left on the disk")]
+    Full,
     /// A start point or a truncation that does not fit the log.
     #[error("{reason}")]
     Refused {
@@ -115,7 +118,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Gone { .. } => ErrorKind::Retry,
+            Self::Gone { .. } | Self::Full => ErrorKind::Retry,
             Self::OutOfRange { .. }
             | Self::Purged { .. }
             | Self::NotConsecutive { .. }

@@ -17,7 +17,8 @@
 //! - No clock, no randomness, no runtime: times and generations are arguments.
 //! - `append` does no I/O. No lock is held across I/O, except a log's own flush lock.
 //! - A completion is called after the fsync that covers it, in the order of the appends.
-//! - The first failed write or fsync poisons a log or the votes: nothing is ever retried.
+//! - The first failed write or fsync poisons a log or the votes: nothing is ever retried. A full disk
+//!   alone is waited out, see [`Room`].
 //! - Every byte that is served was checked against a CRC after it came from the disk.
 
 pub mod cache;
@@ -30,6 +31,7 @@ pub mod flusher;
 pub mod formats;
 mod frontier;
 mod log;
+mod room;
 mod segment;
 pub mod sim;
 mod start;
@@ -47,6 +49,7 @@ pub use log::{
     Done, Env, Generations, Listener, Log, Mending, Opened, Read, Salvaged, Scrub, Scrubbed,
     SegmentInfo,
 };
+pub use room::Room;
 pub use segment::SegmentSlice;
 pub use start::{MalformedStart, StartPoint};
 pub use stats::Stats;

@@ -515,6 +515,7 @@ impl Node {
         let live = self.live();
         let orderly = async {
             join_all(members.iter().map(|member| member.hand_over(&live, &*self.shared))).await;
+            self.shared.votes.wait_no_more();
             join_all(members.iter().map(|member| member.stop())).await;
         };
         if timeout(within, orderly).await.is_err() {
@@ -537,6 +538,7 @@ impl Node {
     pub async fn abandon(&self) {
         let members = self.shared.members();
         self.let_go();
+        self.shared.votes.wait_no_more();
         join_all(members.iter().map(|member| member.stop())).await;
     }
 
@@ -662,6 +664,8 @@ impl Shared {
             executor: Arc::clone(&self.env.executor),
             dir: self.config.data_dir.clone(),
             free_min: self.config.free_min,
+            votes: Arc::clone(&self.votes),
+            flusher: Arc::clone(&self.env.flusher),
         }
     }
 

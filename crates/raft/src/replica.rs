@@ -481,6 +481,8 @@ impl<M: Machine> Member for Replica<M> {
         let log = Arc::clone(&self.log);
         let group = self.group;
         Box::pin(async move {
+            // The engine ends only once it has what it waits for.
+            log.wait_no_more();
             if let Err(err) = raft.shutdown().await {
                 debug!(%group, %err, "engine ended by itself");
             }

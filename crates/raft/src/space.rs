@@ -2,21 +2,26 @@
 //! reads, deletions, the metadata, consumer groups.
 //!
 //! Two steps down, so that a leader stops before its followers do: below the floor a node takes no batch
-//! from a producer, below half of it none from a leader either. A log that ran into the end of the disk
-//! would stop for good; this keeps it from getting there by what is written here.
+//! from a producer, below half of it none from a leader either. That keeps the disk from running full by
+//! what is written here. Others may fill it all the same: then what finds no room waits in memory, and is
+//! tried again as often as the disk is asked.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_log::disk::Disk;
+use tidelog_log::flusher::Flusher;
+use tidelog_log::{self as log, VotesLog};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::executor::{self, Executor};
 
-/// How often the disk is asked. Longer: more is written below the floor before it is noticed.
+/// How often the disk is asked. Longer: more is written below the floor before it is noticed, and what
+/// waits for room waits longer.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How much room there is.
@@ -37,27 +42,29 @@ pub(crate) struct Watched {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) dir: PathBuf,
-    /// The floor in bytes; 0: never mind.
+    /// The floor in bytes; 0: none.
     pub(crate) free_min: u64,
+    /// What knows who waits for room.
+    pub(crate) votes: Arc<VotesLog>,
+    pub(crate) flusher: Arc<dyn Flusher>,
 }
 
 /// Follows the room on the disk until the node stops.
 pub(crate) async fn follow(watched: Watched, space: watch::Sender<DiskSpace>) {
-    let Watched { disk, executor, dir, free_min } = watched;
-    if free_min == 0 {
-        return;
-    }
+    let Watched { disk, executor, dir, free_min, votes, flusher } = watched;
     let mut was_told = false;
     loop {
         let (disk, path) = (Arc::clone(&disk), dir.clone());
         let free = executor::run(&*executor, move || disk.free_bytes(&path)).await;
         let before = *space.borrow();
+        let waiting = votes.room().awaited_by();
+        votes.room().try_again(&*flusher);
         match free {
             Ok(Ok(free)) => {
                 was_told = false;
-                let now = level(before, free, free_min);
+                let now = level(before, free, free_min, waiting);
                 if space.send_if_modified(|known| std::mem::replace(known, now) != now) {
-                    tell(before, now, free, free_min);
+                    tell(before, now, free, free_min, waiting);
                 }
             }
             // It stays as it was: a disk that does not answer fails where it is used.
@@ -72,9 +79,25 @@ pub(crate) async fn follow(watched: Watched, space: watch::Sender<DiskSpace>) {
     }
 }
 
-/// What so many free bytes come to. It gets better only with a tenth more than it got worse at, so that
-/// it does not change to and fro.
-fn level(before: DiskSpace, free: u64, free_min: u64) -> DiskSpace {
+/// Runs `work` until it finds room: an engine that is told of a full disk stops for good.
+pub(crate) async fn run<T: Send + 'static>(
+    executor: &dyn Executor,
+    work: impl Fn() -> Result<T, log::Error> + Clone + Send + 'static,
+) -> io::Result<T> {
+    loop {
+        match executor::run(executor, work.clone()).await? {
+            Err(log::Error::Full) => sleep(LOOK_EVERY).await,
+            done => return done.map_err(io::Error::other),
+        }
+    }
+}
+
+/// What so many free bytes come to, and so many logs that find no room. It gets better only with a tenth
+/// more than it got worse at, so that it does not change to and fro.
+fn level(before: DiskSpace, free: u64, free_min: u64, waiting: usize) -> DiskSpace {
+    if waiting > 0 {
+        return DiskSpace::VeryLow;
+    }
     let at = |bytes: u64| match bytes {
         bytes if bytes >= free_min => DiskSpace::Enough,
         bytes if bytes >= free_min / 2 => DiskSpace::Low,
@@ -84,8 +107,14 @@ fn level(before: DiskSpace, free: u64, free_min: u64) -> DiskSpace {
     if now < before { at(free / 11 * 10).min(before) } else { now }
 }
 
-fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64) {
+fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64, waiting: usize) {
     match now {
+        DiskSpace::VeryLow if waiting > 0 => {
+            error!(
+                free_bytes,
+                waiting, "the disk is full: what could not be written waits for room"
+            );
+        }
         DiskSpace::Enough => info!(free_bytes, free_min, "the disk has room again"),
         DiskSpace::Low if before == DiskSpace::Enough => {
             error!(free_bytes, free_min, "the disk is nearly full: no batches are taken");
@@ -100,6 +129,13 @@ fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_finds_no_room_is_believed() {
+        assert_eq!(level(DiskSpace::Enough, 5_000, 1_000, 1), DiskSpace::VeryLow);
+        assert_eq!(level(DiskSpace::Enough, 5_000, 0, 1), DiskSpace::VeryLow);
+        assert_eq!(level(DiskSpace::VeryLow, 0, 0, 0), DiskSpace::Enough);
+    }
 
     #[test]
     fn it_gets_worse_at_once_and_better_with_a_margin() {
@@ -119,7 +155,7 @@ mod tests {
         ];
         let mut now = Enough;
         for (free, expected) in steps {
-            now = level(now, free, 1_000);
+            now = level(now, free, 1_000, 0);
             assert_eq!(now, expected, "with {free} free");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tidelog_broker::Broker;
 use tidelog_broker::config::{ByteSize, Config, HostPort, InitialBroker, Span};
@@ -86,6 +86,8 @@ pub(crate) struct Machine {
     pub(crate) runs: bool,
     /// Whether the disk has failed since the process began: replicas may have stopped.
     pub(crate) hurt: bool,
+    /// Whether the process ended by itself.
+    gave_up: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -105,6 +107,7 @@ impl Machine {
             storms,
             runs: true,
             hurt: false,
+            gave_up: Arc::default(),
         };
         let (machine_of_host, brokers, seed) = (machine.clone(), plan.brokers, plan.seed);
         let (lives, trace) = (AtomicU64::new(0), trace.clone());
@@ -113,6 +116,8 @@ impl Machine {
             let seed = mix(seed ^ mix(u64::from(id) << 32 | life));
             let env = surroundings::of_broker(seed, &machine_of_host);
             let (name, trace) = (name.clone(), trace.clone());
+            let gave_up = Arc::clone(&machine_of_host.gave_up);
+            gave_up.store(false, Ordering::Relaxed);
             async move {
                 let ended = match Broker::start(config(id, brokers), env).await {
                     Ok(broker) => broker.wait().await.map_err(|err| err.to_string()),
@@ -120,6 +125,7 @@ impl Machine {
                 };
                 // A process that gave up; whoever planted the reason starts it again.
                 trace.line(format_args!("broker {name} ended: {ended:?}"));
+                gave_up.store(true, Ordering::Relaxed);
                 std::future::pending().await
             }
         });
@@ -148,6 +154,17 @@ impl Machine {
     pub(crate) fn lose_disk(&mut self, sim: &mut Sim<'_>) {
         self.kill(sim);
         self.disk.wipe();
+    }
+
+    /// Whether the process ended by itself, and nobody has started it again.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.runs && self.gave_up.load(Ordering::Relaxed)
+    }
+
+    /// Kills the process, if it runs, and starts it.
+    pub(crate) fn restart(&mut self, sim: &mut Sim<'_>) {
+        self.kill(sim);
+        self.start(sim);
     }
 
     /// Starts the process, if it does not run.

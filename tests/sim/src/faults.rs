@@ -166,8 +166,8 @@ impl Injector {
         for machine in machines.iter_mut() {
             machine.disk.heal();
             // A replica that stopped at an error of its disk stays out until its process restarts.
-            if machine.hurt {
-                machine.kill(sim);
+            if machine.hurt || machine.has_given_up() {
+                machine.restart(sim);
             }
             machine.start(sim);
         }
@@ -234,7 +234,6 @@ fn begin(
         }
         Kind::FullDisk => {
             machine.disk.fill(dice.within(0..20_000));
-            machine.hurt = true;
         }
         Kind::ClockJump => machine.clock.jump(dice.within(0..600_000) as i64 - 300_000),
         Kind::TransferStorm => machine.storms.transfers.begin(),
@@ -287,11 +286,16 @@ fn end(fault: &Fault, sim: &mut Sim<'_>, machines: &mut [Machine], clients: &[St
             }
             machine.flusher.hang(0);
         }
-        Kind::DiskErrors | Kind::FullDisk => {
+        Kind::DiskErrors => {
             machine.disk.heal();
-            machine.kill(sim);
-            machine.start(sim);
-            machine.hurt = false;
+            machine.restart(sim);
+        }
+        Kind::FullDisk => {
+            machine.disk.heal();
+            // Who was running goes on by itself; who was to start may not have been able to.
+            if machine.has_given_up() {
+                machine.restart(sim);
+            }
         }
         Kind::ClockJump => {}
         Kind::TransferStorm => machine.storms.transfers.end(),

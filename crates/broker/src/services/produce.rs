@@ -269,8 +269,8 @@ pub(super) fn propose_error(
         ProposeError::StorageFull => {
             let (broker, floor) = (api.core.config.broker_id, api.core.config.storage.free_min);
             let message = format!(
-                "broker {broker} has less than storage.free_min = {floor} left on its disk and takes no \
-                 records until it has more"
+                "broker {broker} has no room on its disk, or less than storage.free_min = {floor}, and takes \
+                 no records until it has more"
             );
             Error::new(ErrorCode::StorageFull, message).with_retry_after(limits::RETRY_AFTER)
         }

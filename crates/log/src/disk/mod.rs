@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub use lock::{DataLock, LockError};
 pub use os::OsDisk;
 
+use crate::room::Failure;
+
 /// Bytes that are written again at a time.
 const REWRITE_BYTES: usize = 1024 * 1024;
 
@@ -145,14 +147,38 @@ pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
 /// # Errors
 /// As the disk fails; then the file is as it was.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    try_replace(disk, path, bytes).map_err(io::Error::from)
+}
+
+/// The same, telling a full disk from other failures.
+pub(crate) fn try_replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let dir = path.parent().ok_or_else(|| io::Error::other("file without a directory"))?;
     let temporary = path.with_extension("tmp");
     remove_if_there(disk, &temporary)?;
-    let file = disk.open(&temporary, Open::Create)?;
-    file.write_at(&[IoSlice::new(bytes)], 0)?;
-    file.sync_all()?;
-    disk.rename(&temporary, path)?;
-    disk.sync_dir(dir)
+    write_anew(disk, &temporary, |file| {
+        file.write_at(&[IoSlice::new(bytes)], 0)?;
+        // Of a file that another try makes anew nothing needs to be known.
+        file.sync_all()
+    })?;
+    disk.rename(&temporary, path).map_err(Failure::of_write)?;
+    Ok(disk.sync_dir(dir)?)
+}
+
+/// Makes a file and has `write` fill it. On a full disk nothing of it stays.
+pub(crate) fn write_anew(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> Result<Arc<dyn File>, Failure> {
+    let file = disk.open(path, Open::Create).map_err(Failure::of_write)?;
+    match write(&*file).map_err(Failure::of_write) {
+        Ok(()) => Ok(file),
+        Err(full @ Failure::Full(_)) => {
+            disk.remove_file(path)?;
+            Err(full)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Removes a directory and the files in it, if it is there; not durable before the parent is synced.

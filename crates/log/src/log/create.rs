@@ -14,6 +14,7 @@ use super::{Log, directory, file_name};
 use crate::disk;
 use crate::error::OpenError;
 use crate::frontier::Frontier;
+use crate::room::Failure;
 use crate::segment::{Head, Segment};
 use crate::start::StartPoint;
 
@@ -45,8 +46,10 @@ impl Log {
 
         let frontier = start.as_ref().map_or_else(Frontier::default, |start| start.frontier);
         let head = Head { group, generation: (env.generations)(), frontier };
-        let segment = build(&env, group, head, start.as_ref()).map_err(io("create"))?;
-        env.votes.create_now(group, frontier.next_index()).map_err(io("create vote record of"))?;
+        let built = build(&env, group, head, start.as_ref());
+        let segment = built.map_err(|err| io("create")(err.into()))?;
+        let noted = env.votes.create_now(group, frontier.next_index());
+        noted.map_err(|err| io("create vote record of")(err.into()))?;
         env.disk.rename(&beside(&env, group, "new"), &dir).map_err(io("create"))?;
         env.disk.sync_dir(&env.data).map_err(io("create"))?;
         let state = State::new([Arc::new(segment)].into(), frontier);
@@ -63,7 +66,8 @@ impl Log {
         if env.votes.get(group).is_none() {
             return Err(OpenError::Missing { group, reason: "it has no vote record" });
         }
-        env.votes.delete_now(group).map_err(io("delete vote record of"))?;
+        let noted = env.votes.delete_now(group);
+        noted.map_err(|err| io("delete vote record of")(err.into()))?;
         for dir in [dir.clone(), beside(env, group, "new"), beside(env, group, "old")] {
             disk::remove_tree(&*env.disk, &dir).map_err(io("remove"))?;
         }
@@ -82,14 +86,14 @@ pub(super) fn build(
     group: GroupId,
     head: Head,
     start: Option<&StartPoint>,
-) -> io::Result<Segment> {
+) -> Result<Segment, Failure> {
     let dir = beside(env, group, "new");
     disk::remove_tree(&*env.disk, &dir)?;
-    env.disk.create_dir(&dir)?;
+    env.disk.create_dir(&dir).map_err(Failure::of_write)?;
     let first_index = head.frontier.next_index();
     if let Some(start) = start {
         let path = dir.join(file_name(first_index, "start"));
-        disk::replace(&*env.disk, &path, &start.encode())?;
+        disk::try_replace(&*env.disk, &path, &start.encode())?;
     }
     let name = file_name(first_index, "log");
     let mut segment = Segment::create(&env.disk, dir.join(&name), head)?;

@@ -7,10 +7,12 @@ use tidelog_types::LogIndex;
 
 use super::compacted::Compacted;
 use super::create::{build, switch};
+use super::flush::NoRoom;
 use super::{Log, lock};
 use crate::disk;
 use crate::error::Error;
 use crate::frontier::Frontier;
+use crate::room::Failure;
 use crate::segment::{Head, Index, Segment};
 use crate::start::StartPoint;
 
@@ -29,6 +31,10 @@ impl Log {
     /// Flushes what is pending first, so that every completion is called. The durable mark is
     /// lowered before anything is cut: a crash in between leaves a shorter log, never one that looks
     /// damaged.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when something is pending for which there is no room; [`Error::Refused`]; damage;
+    /// the disk.
     pub fn truncate_after(&self, last: Option<LogIndex>) -> Result<(), Error> {
         let _upkeep = lock(&self.upkeep);
         let _turn = lock(&self.turn);
@@ -45,6 +51,8 @@ impl Log {
                 return Ok(());
             }
             let cut = self.plan_cut(end)?;
+            let lowered = self.env.votes.try_lower_mark(self.group, cut.end);
+            lowered.map_err(|err| self.failed(err))?;
             // Something may have been appended while the disk was asked; then again.
             if let Some(dropped) = self.cut_memory(&cut) {
                 break (cut, dropped);
@@ -57,7 +65,10 @@ impl Log {
     pub(super) fn settle(&self) -> Result<(), Error> {
         while self.state().has_pending() {
             self.alive()?;
-            self.flush_pending();
+            if let Err(NoRoom) = self.flush_pending() {
+                self.env.votes.room().await_by(self.me.clone());
+                return Err(Error::Full);
+            }
         }
         self.alive()
     }
@@ -102,7 +113,6 @@ impl Log {
 
     fn cut_disk(&self, cut: &Cut, dropped: &[Arc<Segment>]) -> io::Result<()> {
         let disk = &*self.env.disk;
-        self.env.votes.lower_mark(self.group, cut.end)?;
         // Newest first and one by one, so that no crash leaves a hole between segments; the start
         // point goes before its segment, so that one without the other is never a crash's doing.
         for segment in dropped.iter().rev() {
@@ -158,6 +168,9 @@ impl Log {
     ///
     /// The new log is built beside the old one and takes its place by renaming: after a crash it is
     /// either the old log or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room for it, or for what is pending; [`Error::Refused`]; the disk.
     pub fn reset(&self, start: StartPoint) -> Result<(), Error> {
         if start.frontier.next_index() != start.index || start.index == LogIndex::ZERO {
             return Err(Error::Refused { reason: format!("no log begins at {}", start.index) });
@@ -165,13 +178,14 @@ impl Log {
         let _upkeep = lock(&self.upkeep);
         let _turn = lock(&self.turn);
         self.settle()?;
-        let segment = self.reset_disk(&start).map_err(|err| self.poisoned_by(err))?;
+        let segment = self.reset_disk(&start).map_err(|err| self.failed(err))?;
         let freed = {
             let mut state = self.state();
             let freed = state.drop_tail();
             state.segments.drain(..).for_each(|segment| segment.kill());
             state.segments.push_back(Arc::new(segment));
             state.planned.clear();
+            state.unindexed.clear();
             state.starts.clear();
             state.frontier = start.frontier;
             state.synced = start.frontier;
@@ -187,9 +201,9 @@ impl Log {
         Ok(())
     }
 
-    fn reset_disk(&self, start: &StartPoint) -> io::Result<Segment> {
+    fn reset_disk(&self, start: &StartPoint) -> Result<Segment, Failure> {
         // The new log ends at its beginning: a mark above it would make it look damaged.
-        self.env.votes.lower_mark(self.group, start.index)?;
+        self.env.votes.try_lower_mark(self.group, start.index)?;
         let generation = (self.env.generations)();
         let head = Head { group: self.group, generation, frontier: start.frontier };
         let segment = build(&self.env, self.group, head, Some(start))?;

@@ -11,11 +11,13 @@ use tidelog_types::LogIndex;
 use tidelog_types::batch::{CRC_FROM, STAMP_BYTES};
 use tidelog_types::canary;
 
+use super::env::Done;
 use super::state::Held;
 use super::{Log, file_name, lock};
 use crate::entry::Kind;
 use crate::envelope;
 use crate::flusher::FlushJob;
+use crate::room::Failure;
 use crate::segment::{Head, Segment};
 
 /// The most slices in one vectored write.
@@ -26,55 +28,109 @@ impl FlushJob for Log {
         // Before anything is taken: what is appended from now on submits again.
         self.queued.store(false, Ordering::Release);
         let _turn = lock(&self.turn);
-        self.flush_pending();
-        self.write_starts();
+        // What needs the room most comes first, and what is behind it does not take it away.
+        let flushed = self.flush_pending().and_then(|()| {
+            self.write_indexes()?;
+            self.write_starts()
+        });
+        if let Err(NoRoom) = flushed {
+            self.env.votes.room().await_by(self.me.clone());
+        }
     }
 }
 
+/// There is no room on the disk: what could not be written is pending still.
+pub(super) struct NoRoom;
+
 impl Log {
     /// Writes and syncs all that is pending, then completes it. Under the flush lock.
-    pub(super) fn flush_pending(&self) {
+    pub(super) fn flush_pending(&self) -> Result<(), NoRoom> {
         let (pending, done, segment, synced_end) = {
             let mut state = self.state();
             let done = std::mem::take(&mut state.done);
             if let Some(poison) = state.poison.clone() {
                 drop(state);
                 done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
-                return;
+                return Ok(());
             }
             let last = Arc::clone(state.last());
             (state.pending(), done, last, state.synced.next_index())
         };
 
-        let wrote = !pending.is_empty();
-        let mut closed = Vec::new();
-        if let Err(err) = self.write(&pending, segment, synced_end, &mut closed) {
-            let poison = self.poison(err);
-            done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
-            return;
-        }
+        let wrote = match self.write(&pending, segment, synced_end) {
+            Ok(()) => {
+                done.into_iter().for_each(|done| done(Ok(())));
+                Ok(())
+            }
+            Err(Failure::Full(err)) => self.put_back(done, err),
+            Err(Failure::Final(err)) => {
+                let poison = self.poison(err);
+                done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
+                return Ok(());
+            }
+        };
         drop(pending);
-        done.into_iter().for_each(|done| done(Ok(())));
-        if wrote {
-            self.flushed(&closed);
-        }
+        self.flushed(synced_end);
+        wrote
     }
 
-    /// What comes after the completions, which should not wait for it.
-    fn flushed(&self, closed: &[Arc<Segment>]) {
+    /// Keeps completions that must wait for room, before those that came meanwhile; or calls them, if
+    /// nobody is to wait any more.
+    fn put_back(&self, mut done: Vec<Done>, err: io::Error) -> Result<(), NoRoom> {
+        let mut state = self.state();
+        done.append(&mut state.done);
+        state.done = done;
+        if !state.ends {
+            return Err(NoRoom);
+        }
+        drop(state);
+        self.poison(err);
+        Ok(())
+    }
+
+    /// From now on a full disk ends the log like any other failure: it is to be closed, and whoever
+    /// waits for something pending would hold that up.
+    pub fn wait_no_more(&self) {
+        self.state().ends = true;
+        self.submit();
+    }
+
+    /// What comes after the completions, which should not wait for it, if anything was written behind
+    /// `before`.
+    fn flushed(&self, before: LogIndex) {
         let (synced_end, listeners) = {
             let state = self.state();
             (state.synced.next_index(), state.listeners.clone())
         };
+        if synced_end == before {
+            return;
+        }
         listeners.iter().for_each(|listener| listener());
         self.env.votes.raise_mark(self.group, synced_end);
         self.config.cache.flushed(self.me.clone(), synced_end);
-        for segment in closed {
-            if let Err(err) = segment.write_index() {
-                self.poison(err);
-                return;
+    }
+
+    /// Writes the index points of segments that were closed. Under the flush lock.
+    fn write_indexes(&self) -> Result<(), NoRoom> {
+        loop {
+            // A statement of its own: the lock must not be held while the file is written.
+            let next = self.state().unindexed.pop_front();
+            let Some(segment) = next else { return Ok(()) };
+            // Purged, compacted or cut meanwhile, and taking entries again.
+            if !self.holds(&segment) || self.state().is_last(&segment) {
+                continue;
             }
-            self.touch(segment);
+            match segment.write_index() {
+                Ok(()) => self.touch(&segment),
+                Err(Failure::Full(_)) => {
+                    self.state().unindexed.push_front(segment);
+                    return Err(NoRoom);
+                }
+                Err(Failure::Final(err)) => {
+                    self.poison(err);
+                    return Ok(());
+                }
+            }
         }
     }
 
@@ -85,13 +141,13 @@ impl Log {
         mut pending: &[Held],
         mut segment: Arc<Segment>,
         mut synced_end: LogIndex,
-        closed: &mut Vec<Arc<Segment>>,
-    ) -> io::Result<()> {
+    ) -> Result<(), Failure> {
         while let Some(first) = pending.first() {
-            if first.begins {
+            // Its file may be there already, from a try that found no room for what is in it.
+            if first.begins && segment.first_index() != first.header.position.index {
+                let new = self.roll()?;
                 segment.close();
-                closed.push(segment);
-                segment = self.roll()?;
+                segment = new;
             }
             let run =
                 pending[1..].iter().position(|held| held.begins).map_or(pending.len(), |n| n + 1);
@@ -104,7 +160,7 @@ impl Log {
     }
 
     /// Makes the file of the next planned segment.
-    fn roll(&self) -> io::Result<Arc<Segment>> {
+    fn roll(&self) -> Result<Arc<Segment>, Failure> {
         let frontier =
             *self.state().planned.front().expect("an entry that begins a segment planned it");
         let generation = (self.env.generations)();
@@ -114,17 +170,29 @@ impl Log {
         self.env.votes.stats().count(Head::BYTES as u64);
         let mut state = self.state();
         state.planned.pop_front();
+        let closed = Arc::clone(state.last());
+        state.unindexed.push_back(closed);
         state.segments.push_back(Arc::clone(&segment));
         Ok(segment)
     }
 
     /// Writes and syncs entries of one segment.
-    fn write_run(&self, run: &[Held], segment: &Segment, synced_end: LogIndex) -> io::Result<()> {
+    fn write_run(
+        &self,
+        run: &[Held],
+        segment: &Segment,
+        synced_end: LogIndex,
+    ) -> Result<(), Failure> {
         let file = segment.writer()?;
         let start = segment.end();
         let encoded = Encoded::of(run, start, segment.head.generation, synced_end);
-        match encoded.write(&*file, start) {
-            Err(err) if canary!(FullDiskAcked) && err.kind() == io::ErrorKind::StorageFull => {}
+        match encoded.write(&*file, start).map_err(Failure::of_write) {
+            Err(Failure::Full(_)) if canary!(FullDiskAcked) => {}
+            Err(full @ Failure::Full(_)) => {
+                // What got in takes room, and what is written there next may be shorter.
+                file.set_len(start)?;
+                return Err(full);
+            }
             written => written?,
         }
         if !canary!(AckBeforeFsync) {

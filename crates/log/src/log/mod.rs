@@ -37,6 +37,7 @@ pub use scrub::{Damage, DamagedFile, Scrub, Scrubbed};
 use state::State;
 
 use crate::error::Error;
+use crate::room::Failure;
 use crate::segment::Segment;
 
 /// How many closed segments of a log keep their file open and their index points loaded.
@@ -126,6 +127,13 @@ impl Log {
 
     fn poisoned_by(&self, err: io::Error) -> Error {
         Error::Poisoned { source: self.poison(err) }
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Full(_) if !self.state().ends => Error::Full,
+            Failure::Full(err) | Failure::Final(err) => self.poisoned_by(err),
+        }
     }
 
     /// The failure that poisoned the log, if one did.

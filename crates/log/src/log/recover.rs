@@ -34,6 +34,7 @@ use crate::entry::Kind;
 use crate::envelope::Flaw;
 use crate::error::OpenError;
 use crate::frontier::Frontier;
+use crate::room::Failure;
 use crate::segment::{self, Head, HeadError, Index, ScanError, Scanner, Segment};
 use crate::start::{MalformedStart, StartPoint};
 
@@ -66,6 +67,9 @@ impl Log {
         if env.votes.get(group).is_none_or(|record| record.deleted) {
             return Err(OpenError::Missing { group, reason: "it has no vote record" });
         }
+        // A creation that found no room for its vote record must not be finished without it.
+        let noted = env.votes.settle_pending();
+        noted.map_err(|err| OpenError::io("write vote record of", dir.clone())(err.into()))?;
         if !finish_switch(&env, group).map_err(OpenError::io("open", dir.clone()))? {
             return Err(OpenError::Missing { group, reason: "it has no directory" });
         }
@@ -286,7 +290,13 @@ impl Recovery<'_> {
                 let index = Some(frontier.next_index());
                 return Err(self.corrupt(segment, segment.end(), index, reason));
             }
-            segment.write_index().map_err(self.io("write index of", &segment.path))?;
+            match segment.write_index() {
+                // It is a short cut, and there is a longer way; a log on a full disk can be read.
+                Ok(()) | Err(Failure::Full(_)) => {}
+                Err(Failure::Final(err)) => {
+                    return Err(self.io("write index of", &segment.path)(err));
+                }
+            }
             segment.release();
         }
         Ok(frontier)

@@ -21,6 +21,7 @@ use super::{Log, directory, file_name, lock};
 use crate::disk::{self, Open};
 use crate::error::{Error, OpenError};
 use crate::frontier::Frontier;
+use crate::room::Failure;
 use crate::segment::{Head, Segment};
 use crate::start::StartPoint;
 
@@ -104,14 +105,18 @@ impl Log {
         let frontier = start.map_or_else(Frontier::default, |start| start.frontier);
         let first = frontier.next_index();
         Self::set_aside(env, group)?;
-        let begin = || {
+        let begin = || -> Result<Segment, Failure> {
             if let Some(start) = start {
-                disk::replace(&*env.disk, &dir.join(file_name(first, "start")), &start.encode())?;
+                disk::try_replace(
+                    &*env.disk,
+                    &dir.join(file_name(first, "start")),
+                    &start.encode(),
+                )?;
             }
             let head = Head { group, generation: (env.generations)(), frontier };
             Segment::create(&env.disk, dir.join(file_name(first, "log")), head)
         };
-        let segment = begin().map_err(OpenError::io("begin", dir.clone()))?;
+        let segment = begin().map_err(|err| OpenError::io("begin", dir.clone())(err.into()))?;
         segment.set_started();
         let state = State::new([Arc::new(segment)].into(), frontier);
         Ok(Self::new(env.clone(), group, config.clone(), state))

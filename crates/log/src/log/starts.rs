@@ -5,11 +5,13 @@ use std::io;
 use bytes::Bytes;
 use tidelog_types::{LogIndex, LogPosition};
 
+use super::flush::NoRoom;
 use super::state::State;
 use super::{Log, file_name};
 use crate::disk;
 use crate::error::Error;
 use crate::frontier::Frontier;
+use crate::room::Failure;
 use crate::start::StartPoint;
 
 impl Log {
@@ -45,15 +47,19 @@ impl Log {
     }
 
     /// Writes the start points whose segments are on stable storage. Under the flush lock.
-    pub(super) fn write_starts(&self) {
+    pub(super) fn write_starts(&self) -> Result<(), NoRoom> {
         loop {
             // A statement of its own: the lock must not be held while the file is written.
             let next = self.state().next_start();
-            let Some(start) = next else { return };
+            let Some(start) = next else { return Ok(()) };
             let path = self.dir.join(file_name(start.index, "start"));
-            if let Err(err) = disk::replace(&*self.env.disk, &path, &start.encode()) {
-                self.poison(err);
-                return;
+            match disk::try_replace(&*self.env.disk, &path, &start.encode()) {
+                Ok(()) => {}
+                Err(Failure::Full(_)) => return Err(NoRoom),
+                Err(Failure::Final(err)) => {
+                    self.poison(err);
+                    return Ok(());
+                }
             }
             let mut state = self.state();
             state.starts.remove(&start.index);

@@ -73,9 +73,13 @@ pub(super) struct State {
     pub(super) fill: u64,
     pub(super) tail: VecDeque<Held>,
     pub(super) done: Vec<Done>,
+    /// Closed segments whose index points are to be written.
+    pub(super) unindexed: VecDeque<Arc<Segment>>,
     /// Start points to write.
     pub(super) starts: BTreeMap<LogIndex, StartPoint>,
     pub(super) poison: Option<Arc<io::Error>>,
+    /// A full disk is not waited out any more.
+    pub(super) ends: bool,
     pub(super) listeners: Vec<Listener>,
     /// How far the closed segments are compacted.
     pub(super) compacted: Compacted,
@@ -97,8 +101,10 @@ impl State {
             fill,
             tail: VecDeque::new(),
             done: Vec::new(),
+            unindexed: VecDeque::new(),
             starts: BTreeMap::new(),
             poison: None,
+            ends: false,
             listeners: Vec::new(),
             compacted: Compacted::default(),
             uncompactions: 0,

@@ -17,9 +17,10 @@ pub(crate) use index::{Index, Point};
 pub(crate) use scan::{ScanError, Scanned, Scanner, find_any, find_behind};
 pub use slice::SegmentSlice;
 
-use crate::disk::{Disk, File, Open};
+use crate::disk::{self, Disk, File, Open};
 use crate::entry::Header;
 use crate::error::Error;
+use crate::room::Failure;
 
 /// How much of a segment is read at a time where no caller says how much it wants.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
@@ -77,11 +78,12 @@ impl Segment {
 
     /// Makes the file of a new segment: nothing is written behind the head before file and name are
     /// durable, so a file with entries and a bad head is damaged, never torn.
-    pub(crate) fn create(disk: &Arc<dyn Disk>, path: PathBuf, head: Head) -> io::Result<Self> {
+    pub(crate) fn create(disk: &Arc<dyn Disk>, path: PathBuf, head: Head) -> Result<Self, Failure> {
         let dir = path.parent().ok_or_else(|| io::Error::other("segment without a directory"))?;
-        let file = disk.open(&path, Open::Create)?;
-        file.write_at(&[io::IoSlice::new(&head.encode())], 0)?;
-        file.sync_all()?;
+        let file = disk::write_anew(&**disk, &path, |file| {
+            file.write_at(&[io::IoSlice::new(&head.encode())], 0)?;
+            file.sync_all()
+        })?;
         if !canary!(SegmentNotInDirectory) {
             disk.sync_dir(dir)?;
         }
@@ -195,7 +197,7 @@ impl Segment {
 
     fn load_index(&self) -> Result<Index, Error> {
         let path = self.beside("idx");
-        let stored = match crate::disk::read_all(&*self.disk, &path) {
+        let stored = match disk::read_all(&*self.disk, &path) {
             Ok(bytes) => Index::decode(&bytes, self.head.generation, self.end()),
             Err(err) if err.kind() == io::ErrorKind::NotFound => None,
             Err(err) => return Err(Error::io("read index", path)(err)),
@@ -222,16 +224,16 @@ impl Segment {
     }
 
     /// Writes the index points of a segment that was closed. Not synced: it can be rebuilt.
-    pub(crate) fn write_index(&self) -> io::Result<()> {
+    pub(crate) fn write_index(&self) -> Result<(), Failure> {
         let Some(bytes) =
             lock(&self.index).as_ref().map(|i| i.encode(self.head.generation, self.end()))
         else {
             return Ok(());
         };
         let path = self.beside("idx");
-        crate::disk::remove_if_there(&*self.disk, &path)?;
-        let file = self.disk.open(&path, Open::Create)?;
-        file.write_at(&[io::IoSlice::new(&bytes)], 0)
+        disk::remove_if_there(&*self.disk, &path)?;
+        disk::write_anew(&*self.disk, &path, |file| file.write_at(&[io::IoSlice::new(&bytes)], 0))
+            .map(drop)
     }
 
     /// A scan that begins at the index point that `look` finds, or at the first entry; `chunk` bytes

@@ -1,7 +1,7 @@
 //! The file of the votes: appended to, read back, compacted.
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use tidelog_types::{GroupId, NodeId};
 use super::record::{GroupRecord, Record};
 use crate::disk::{self, Disk, File, Open};
 use crate::error::OpenError;
+use crate::room::Failure;
 use crate::wire::Reader;
 
 /// A file that is not longer than this is never compacted.
@@ -147,7 +148,7 @@ impl VotesFile {
         records: &[(GroupId, GroupRecord)],
         urgent: bool,
         seal: bool,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, Failure> {
         let alone = records.is_empty();
         if alone && !(seal && self.unsealed) {
             return Ok(0);
@@ -159,7 +160,15 @@ impl VotesFile {
             let record = Record { sequence: self.next + n as u64, synced_end, group };
             bytes.extend_from_slice(&record.encode(self.generation));
         }
-        self.file.write_at(&[IoSlice::new(&bytes)], position(self.next))?;
+        let at = position(self.next);
+        let written = self.file.write_at(&[IoSlice::new(&bytes)], at);
+        if let Err(failure) = written.map_err(Failure::of_write) {
+            if matches!(failure, Failure::Full(_)) {
+                // What is written there next may be shorter.
+                self.file.set_len(at)?;
+            }
+            return Err(failure);
+        }
         self.file.sync_data()?;
         self.next += (bytes.len() / Record::BYTES) as u64;
         // What is not urgent repeats votes that the file has already: it needs no vouching itself.
@@ -168,7 +177,7 @@ impl VotesFile {
     }
 
     /// Writes a new file with these records and puts it in the place of this one.
-    pub(super) fn compact(&mut self, records: &[(GroupId, GroupRecord)]) -> io::Result<u64> {
+    pub(super) fn compact(&mut self, records: &[(GroupId, GroupRecord)]) -> Result<u64, Failure> {
         let count = records.len() as u64;
         let generation = self.generation + 1;
         let mut bytes = Head { node: self.node, generation, records: count }.encode().to_vec();
@@ -176,7 +185,7 @@ impl VotesFile {
             let record = Record { sequence, synced_end: count, group: Some(*group) };
             bytes.extend_from_slice(&record.encode(generation));
         }
-        disk::replace(&*self.disk, &self.path, &bytes)?;
+        disk::try_replace(&*self.disk, &self.path, &bytes)?;
         self.file = self.disk.open(&self.path, Open::Write)?;
         self.generation = generation;
         self.next = count;

@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::flusher::{FlushJob, Flusher};
 use crate::log::Done;
+use crate::room::{Failure, Room};
 use crate::stats::Stats;
 use file::VotesFile;
 pub(crate) use file::{FORMAT, read};
@@ -31,6 +32,7 @@ pub struct VotesLog {
     me: Weak<Self>,
     flusher: Arc<dyn Flusher>,
     stats: Arc<Stats>,
+    room: Room,
     state: Mutex<State>,
     /// The flush lock.
     file: Mutex<VotesFile>,
@@ -47,6 +49,10 @@ struct State {
     urgent: bool,
     /// Something to vouch for the last flush is wanted.
     seal: bool,
+    /// What is dirty found no room on the disk.
+    waits: bool,
+    /// A full disk is not waited out any more.
+    ends: bool,
     poison: Option<Arc<io::Error>>,
 }
 
@@ -73,6 +79,7 @@ impl VotesLog {
             me: Weak::clone(me),
             flusher,
             stats: Arc::default(),
+            room: Room::default(),
             state: Mutex::new(State { groups, ..State::default() }),
             file: Mutex::new(file),
             queued: AtomicBool::new(false),
@@ -155,6 +162,11 @@ impl VotesLog {
 
     /// Lowers a durable mark, durably. Blocks; flushes on the caller's thread.
     pub fn lower_mark(&self, group: GroupId, mark: LogIndex) -> io::Result<()> {
+        Ok(self.try_lower_mark(group, mark)?)
+    }
+
+    /// The same, telling a full disk from other failures.
+    pub(crate) fn try_lower_mark(&self, group: GroupId, mark: LogIndex) -> Result<(), Failure> {
         let lowered = {
             let mut state = self.state();
             let lowered = state.note(group, |record| {
@@ -165,8 +177,9 @@ impl VotesLog {
             state.urgent |= lowered;
             lowered
         };
-        // The mark on disk is never above the one in memory, so without a change there is no write.
-        if lowered { self.settle() } else { self.poisoned().map_or(Ok(()), |err| Err(as_io(&err))) }
+        // The mark on disk is never above the one in memory, but where an earlier change found no room:
+        // so without a change there is nothing to write.
+        if lowered { self.settle() } else { self.settle_pending() }
     }
 
     /// Writes what was only noted, and vouches for the last votes: from then on damage to them is
@@ -174,6 +187,19 @@ impl VotesLog {
     pub fn tick(&self) {
         self.state().seal = true;
         self.submit();
+    }
+
+    /// From now on a full disk ends the votes like any other failure: the node stops, and whoever waits
+    /// for a vote would hold that up.
+    pub fn wait_no_more(&self) {
+        self.state().ends = true;
+        self.submit();
+    }
+
+    /// Who waits for room on the node's disk.
+    #[must_use]
+    pub const fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The node's counters.
@@ -189,13 +215,13 @@ impl VotesLog {
     }
 
     /// [`VotesLog::create`] at once, on the caller's thread.
-    pub(crate) fn create_now(&self, group: GroupId, mark: LogIndex) -> io::Result<()> {
+    pub(crate) fn create_now(&self, group: GroupId, mark: LogIndex) -> Result<(), Failure> {
         self.state().create(group, mark);
         self.settle()
     }
 
     /// [`VotesLog::delete`] at once, on the caller's thread.
-    pub(crate) fn delete_now(&self, group: GroupId) -> io::Result<()> {
+    pub(crate) fn delete_now(&self, group: GroupId) -> Result<(), Failure> {
         self.state().update(group, |record| record.deleted = true)?;
         self.settle()
     }
@@ -235,10 +261,52 @@ impl VotesLog {
         }
     }
 
+    /// Writes what found no room before, if there is something.
+    pub(crate) fn settle_pending(&self) -> Result<(), Failure> {
+        if self.state().waits { self.settle() } else { self.usable() }
+    }
+
     /// Flushes on this thread: never waits for the pool, which may wait for us.
-    fn settle(&self) -> io::Result<()> {
+    fn settle(&self) -> Result<(), Failure> {
         self.flush();
-        self.poisoned().map_or(Ok(()), |err| Err(as_io(&err)))
+        self.usable()
+    }
+
+    /// Keeps what found no room for another try, if anybody is to wait for it.
+    fn put_back(&self, batch: Batch, err: io::Error) {
+        let mut state = self.state();
+        if state.ends {
+            drop(state);
+            self.poison(batch.done, err);
+            return;
+        }
+        state.waits = true;
+        state.dirty.extend(batch.dirty.into_iter().map(|(group, _)| group));
+        state.urgent |= batch.urgent;
+        state.seal |= batch.seal;
+        let newer = std::mem::replace(&mut state.done, batch.done);
+        state.done.extend(newer);
+        drop(state);
+        self.room.await_by(self.me.clone());
+    }
+
+    fn poison(&self, done: Vec<Done>, err: io::Error) {
+        let poison = Arc::new(err);
+        let more = {
+            let mut state = self.state();
+            state.poison = Some(Arc::clone(&poison));
+            std::mem::take(&mut state.done)
+        };
+        done.into_iter().chain(more).for_each(|done| done(Err(Arc::clone(&poison))));
+    }
+
+    fn usable(&self) -> Result<(), Failure> {
+        let state = self.state();
+        match &state.poison {
+            Some(poison) => Err(Failure::Final(as_io(poison))),
+            None if state.waits => Err(Failure::Full(io::ErrorKind::StorageFull.into())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -246,46 +314,74 @@ impl FlushJob for VotesLog {
     fn flush(&self) {
         self.queued.store(false, Ordering::Release);
         let mut file = self.file.lock().expect("nothing panics while the votes are written");
-        let (dirty, all, done, urgent, seal) = {
+        let batch = {
             let mut state = self.state();
-            let done = std::mem::take(&mut state.done);
-            if let Some(poison) = state.poison.clone() {
-                drop(state);
+            match state.poison.clone() {
+                Some(poison) => Err((poison, std::mem::take(&mut state.done))),
+                None => Ok(state.take(&file)),
+            }
+        };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err((poison, done)) => {
                 done.into_iter().for_each(|done| done(Err(Arc::clone(&poison))));
                 return;
             }
-            let dirty = std::mem::take(&mut state.dirty);
-            let dirty: Vec<_> =
-                dirty.into_iter().filter_map(|g| Some((g, *state.groups.get(&g)?))).collect();
-            let all = file
-                .wants_compaction(dirty.len(), state.groups.len())
-                .then(|| state.groups.iter().map(|(g, r)| (*g, *r)).collect::<Vec<_>>());
-            let urgent = std::mem::take(&mut state.urgent);
-            (dirty, all, done, urgent, std::mem::take(&mut state.seal))
         };
-        let written = match all {
-            Some(all) => file.compact(&all),
-            None => file.append(&dirty, urgent, seal),
-        };
-        match written {
-            Ok(0) => {}
-            Ok(bytes) => self.stats.count(bytes),
-            Err(err) => {
-                let poison = Arc::new(err);
-                let more = {
-                    let mut state = self.state();
-                    state.poison = Some(Arc::clone(&poison));
-                    std::mem::take(&mut state.done)
-                };
-                done.into_iter().chain(more).for_each(|done| done(Err(Arc::clone(&poison))));
-                return;
+        match batch.write(&mut file) {
+            Ok(bytes) => {
+                if bytes > 0 {
+                    self.stats.count(bytes);
+                }
+                self.state().waits = false;
+                batch.done.into_iter().for_each(|done| done(Ok(())));
+            }
+            Err(Failure::Full(err)) => self.put_back(batch, err),
+            Err(Failure::Final(err)) => self.poison(batch.done, err),
+        }
+    }
+}
+
+/// What one flush writes.
+struct Batch {
+    dirty: Vec<(GroupId, GroupRecord)>,
+    /// All records, when they are to be written anew.
+    all: Option<Vec<(GroupId, GroupRecord)>>,
+    done: Vec<Done>,
+    urgent: bool,
+    seal: bool,
+}
+
+impl Batch {
+    fn write(&self, file: &mut VotesFile) -> Result<u64, Failure> {
+        if let Some(all) = &self.all {
+            match file.compact(all) {
+                // There may be room for what is new.
+                Err(Failure::Full(_)) => {}
+                compacted => return compacted,
             }
         }
-        done.into_iter().for_each(|done| done(Ok(())));
+        file.append(&self.dirty, self.urgent, self.seal)
     }
 }
 
 impl State {
+    fn take(&mut self, file: &VotesFile) -> Batch {
+        let dirty = std::mem::take(&mut self.dirty);
+        let dirty: Vec<_> =
+            dirty.into_iter().filter_map(|g| Some((g, *self.groups.get(&g)?))).collect();
+        let all = file
+            .wants_compaction(dirty.len(), self.groups.len())
+            .then(|| self.groups.iter().map(|(g, r)| (*g, *r)).collect::<Vec<_>>());
+        Batch {
+            dirty,
+            all,
+            done: std::mem::take(&mut self.done),
+            urgent: std::mem::take(&mut self.urgent),
+            seal: std::mem::take(&mut self.seal),
+        }
+    }
+
     fn create(&mut self, group: GroupId, mark: LogIndex) {
         let record = self.groups.entry(group).or_default();
         let GroupRecord { vote, owed, .. } = *record;

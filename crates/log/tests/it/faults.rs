@@ -1,6 +1,5 @@
 //! Failing disks: fail stop, never a wrong completion.
 
-use tidelog_log::disk::Disk;
 use tidelog_log::sim::{Action, CrashPlan, Fault, SimDisk};
 use tidelog_log::{Error, ErrorKind, Vote};
 use tidelog_types::{LogIndex, NodeId, Term};
@@ -52,29 +51,6 @@ fn the_first_failure_poisons_the_log_and_nothing_is_lost() {
             let opened = Node::start(&disk).open();
             assert_eq!(all(&opened.log).len(), acked, "{action:?} {after}");
         }
-    }
-}
-
-#[test]
-fn a_full_disk_stops_the_log_and_it_opens_again_with_space() {
-    for room in (0..9000).step_by(411) {
-        let disk = SimDisk::new();
-        let node = Node::start(&disk);
-        let log = node.create();
-        let used = u64::MAX - disk.free_bytes(&data()).unwrap();
-        assert_eq!(used, 0, "without a limit nothing is counted");
-        let used: u64 = disk.image().listing().iter().map(|(_, bytes)| *bytes as u64).sum();
-        disk.limit(used + room);
-        let told = Told::default();
-        let acked = append_until_refused(&log, &told);
-        assert!(told.failed() >= 1 && acked < 200, "room {room}");
-        let err = told.all().into_iter().find_map(Result::err).unwrap();
-        assert!(err.contains("no storage space"), "{err}");
-        disk.crash(CrashPlan::KeepAll);
-        disk.limit(u64::MAX);
-        let log = Node::start(&disk).open().log;
-        assert!(all(&log).len() >= acked, "room {room}");
-        fill(&log, 2, 30);
     }
 }
 

@@ -8,6 +8,7 @@ mod concurrent;
 mod crash_states;
 mod cut;
 mod faults;
+mod full;
 mod golden;
 mod read;
 mod recover;

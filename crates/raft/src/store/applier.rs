@@ -22,6 +22,7 @@ use crate::config::{
 };
 use crate::executor::{self, Executor};
 use crate::membership;
+use crate::space;
 
 /// A deterministic machine of ours, as the applier drives it.
 pub(crate) trait Machine: Send + Sync + 'static {
@@ -207,12 +208,11 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         failpoint!("replica", "install", Before);
         let log = Arc::clone(&self.log);
         let installed = start.clone();
-        let held = executor::run(&*self.executor, move || match log.position_of(last.index) {
+        let held = space::run(&*self.executor, move || match log.position_of(last.index) {
             Ok(Some(held)) if held == last => Ok(true),
-            _ => log.reset(installed).map(|()| false),
+            _ => log.reset(installed.clone()).map(|()| false),
         })
-        .await?
-        .map_err(io::Error::other)?;
+        .await?;
         if held {
             // The engine takes the position as durable once this returns.
             let (done, flushed) = oneshot::channel();

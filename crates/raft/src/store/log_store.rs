@@ -18,6 +18,7 @@ use super::entry;
 use crate::config::{Entry, LogId, TypeConfig, Vote, log_id, position, raft_vote, stored_vote};
 use crate::executor::{self, Executor};
 use crate::node::Suspect;
+use crate::space;
 
 /// Bytes of entries in one replication message; one entry always passes.
 const REPLICATION_BYTES_MAX: usize = 1024 * 1024;
@@ -238,9 +239,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let log = Arc::clone(&self.log);
         let last = last.map(|id| LogIndex(id.index));
         failpoint!("replica", "truncate", Before);
-        executor::run(&*self.executor, move || log.truncate_after(last))
-            .await?
-            .map_err(io::Error::other)?;
+        space::run(&*self.executor, move || log.truncate_after(last)).await?;
         failpoint!("replica", "truncate", After);
         Ok(())
     }
