@@ -1,6 +1,9 @@
 //! Brokers join a cluster that is there, take replicas, and vote on the metadata.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::command::run;
 use crate::stage::{PARTITIONS, PATIENCE, Stage, TOPIC, acks_go_on, until};
@@ -52,6 +55,48 @@ async fn brokers_join_take_over_and_outlive_those_that_were_first() {
     stage.start_all().await;
     acks_go_on(&load, 20).await;
     stage.audit_with(load, &acks, witness).await;
+}
+
+/// The cluster's brokers that are alive, with where they listen.
+fn brokers(stage: &Stage) -> BTreeMap<u64, String> {
+    let list = stage.cluster.bootstrap()[..3].join(",");
+    let told = run(&["cluster", "brokers", "-o", "json", "-b", &list]).succeeded();
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    let alive = told["items"].as_array().unwrap().iter().filter(|one| one["alive"] == true);
+    alive.map(|one| (one["broker"].as_u64().unwrap(), one["addresses"].to_string())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_without_an_id_are_given_one_each_and_keep_it() {
+    let mut stage = Stage::ready().await;
+    let (load, acks) = stage.load_at((40, Duration::from_millis(1))).await;
+    for id in [4, 5] {
+        assert_eq!(stage.cluster.join().unwrap(), id);
+        let broker = stage.cluster.broker(id);
+        let config = std::fs::read_to_string(broker.config()).unwrap();
+        let without = config.replace(&format!("broker_id = {id}\n"), "");
+        assert_ne!(config, without);
+        std::fs::write(broker.config(), without).unwrap();
+    }
+    // Both at once, killed and started again as they ask: each is given its own.
+    for _ in 0..3 {
+        for id in [4, 5] {
+            stage.cluster.broker_mut(id).start().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stage.cluster.kill_many(&[4, 5]).unwrap();
+    }
+    stage.start_all().await;
+    until("all are there", async || brokers(&stage).len() == 5).await;
+    let before = brokers(&stage);
+    assert!(before.keys().take(3).eq(&[1, 2, 3]), "{before:?}");
+    acks_go_on(&load, 20).await;
+
+    stage.cluster.kill_all().unwrap();
+    stage.start_all().await;
+    acks_go_on(&load, 20).await;
+    until("all are back", async || brokers(&stage) == before).await;
+    stage.audit(load, &acks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

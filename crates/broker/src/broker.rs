@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidelog_log::disk::{DataLock, LockError};
 use tidelog_raft::{Compacting, Metadata, Node, NodeConfig, RaftServer, Scrubbing, with_sources};
-use tidelog_types::{GroupId, NodeId};
+use tidelog_types::{BrokerId, GroupId, NodeId};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -66,6 +66,9 @@ pub enum StartError {
     /// The data directory is another broker's, or damaged.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The cluster that is to give it an id refuses.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
     /// A listener's address cannot be used.
     #[error("listener.{name}.bind = {address} cannot be used: {source}")]
     Bind {
@@ -120,20 +123,30 @@ pub struct Broker {
 
 impl Broker {
     /// Starts a broker: takes its data directory and its ports, and begins to look for its cluster.
-    /// It may wait for that however long; [`Broker::wait`] tells when it gave up.
+    /// It may wait for that however long; [`Broker::wait`] tells when it gave up. One that has no id
+    /// waits before this returns, and serves nothing meanwhile.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(config: Config, env: Environment) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, env: Environment) -> Result<Self, StartError> {
         config.check()?;
-        let (lock, identity) = open_data_dir(&config, &env).await?;
+        let (lock, mut identity) = open_data_dir(&config, &env).await?;
         let mut bound = BTreeMap::new();
         for name in [ListenerName::Client, ListenerName::Internal, ListenerName::Http] {
             bound.insert(name.as_str(), bind(&config, &env, name).await?);
         }
         let addresses: BTreeMap<_, _> =
             bound.iter().map(|(name, (_, address))| (*name, address.clone())).collect();
-        info!(broker = config.broker_id, data = %config.data_dir.display(), "starting");
+        if config.broker_id.is_none() {
+            let known = match identity {
+                Some(identity) => identity,
+                // Last, so that what is wrong here costs no id.
+                None => be_given_an_id(&config, &env).await?,
+            };
+            config.broker_id = Some(known.node().broker.0);
+            identity = Some(known);
+        }
+        info!(broker = config.broker().0, data = %config.data_dir.display(), "starting");
         info!(?config, "effective configuration");
 
         let introducer = Arc::new(Introducer::new(&config, env.software.levels, identity.as_ref()));
@@ -229,7 +242,7 @@ impl Broker {
     /// not done by then is dropped.
     pub async fn stop(mut self, within: Duration) {
         let deadline = Instant::now() + within;
-        info!(broker = self.core.config.broker_id, "stopping");
+        info!(broker = self.core.config.broker().0, "stopping");
         self.health.set_service_status("", ServingStatus::NotServing).await;
         if let Some(cluster) = self.core.running() {
             // While the streams still run: they learn of the next leader by their own answers.
@@ -250,7 +263,7 @@ impl Broker {
             warn!("stopped before every stream had ended");
         }
         self.listeners.abort_all();
-        info!(broker = self.core.config.broker_id, "stopped");
+        info!(broker = self.core.config.broker().0, "stopped");
     }
 }
 
@@ -289,7 +302,7 @@ async fn open_data_dir(
     env: &Environment,
 ) -> Result<(Option<DataLock>, Option<Identity>), StartError> {
     let (disk, lock) = (Arc::clone(&env.node.disk), env.lock_data_dir);
-    let (data, broker) = (config.data_dir.clone(), config.broker());
+    let (data, broker) = (config.data_dir.clone(), config.broker_id.map(BrokerId));
     let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
     let path = data.clone();
     let open = move || {
@@ -300,6 +313,13 @@ async fn open_data_dir(
         Ok((lock, identity))
     };
     env.blocking(open).await.map_err(unusable)?
+}
+
+/// Joins the cluster of the seeds under an id that it gives.
+async fn be_given_an_id(config: &Config, env: &Environment) -> Result<Identity, FormationError> {
+    let introducer = Introducer::new(config, env.software.levels, None);
+    let settled = settle(config, env, None, &introducer, |_| {}).await?;
+    Ok(settled.identity)
 }
 
 fn locked(err: LockError) -> StartError {

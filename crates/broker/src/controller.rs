@@ -109,7 +109,7 @@ impl ControllerServer {
         execute(&cluster.metadata, request).await.map_err(|err| match err {
             CommandError::NotLeader { .. } => Error::new(
                 ErrorCode::NotController,
-                format!("broker {} does not lead the metadata", self.0.config.broker_id),
+                format!("broker {} does not lead the metadata", self.0.config.broker().0),
             ),
             _ => Error::new(ErrorCode::RequestTimedOut, err.to_string()),
         })

@@ -71,7 +71,7 @@ impl Core {
             Phase::Running(cluster) => Ok(Arc::clone(cluster)),
             Phase::Waiting(reason) => Err(Error::new(
                 ErrorCode::ClusterNotFormed,
-                format!("broker {} waits for {reason}", self.config.broker_id),
+                format!("broker {} waits for {reason}", self.config.broker().0),
             )
             .with_retry_after(limits::RETRY_AFTER)),
         }

@@ -106,13 +106,14 @@ pub(crate) async fn settle(
         return Ok(Settled { identity, initialize });
     }
     let mut said: Option<(String, Instant)> = None;
+    let token = env.random_uuid();
     loop {
         let decision = if config.seeds.is_empty() {
             let answers = ask(config, env, introducer).await;
             refuse_level(config, introducer, answers.values().flatten())?;
             decide(config, &answers)
         } else {
-            match join::join(config, env, introducer).await {
+            match join::join(config, env, introducer, token).await {
                 Joined::As(identity) => return join_as(config, env, introducer, identity).await,
                 Joined::Wait(reason) => Decision::Wait(reason),
                 Joined::Refuse(reason) => Decision::Refuse(reason),
@@ -350,7 +351,7 @@ mod tests {
     fn config(me: u32) -> Config {
         let broker = |id: u32| format!("{id}@h{id}:7171").parse().unwrap();
         Config {
-            broker_id: me,
+            broker_id: Some(me),
             initial_brokers: [1, 2, 3].map(broker).to_vec(),
             data_dir: "d".into(),
             ..Config::default()

@@ -120,14 +120,15 @@ impl Identity {
         Self { forming: false, ..self }
     }
 
-    /// Reads the identity in `data`; `None` when the directory is empty.
+    /// Reads the identity in `data`, which is to be the `expected` broker's, if one is expected; `None`
+    /// when the directory is empty.
     ///
     /// # Errors
     /// See [`IdentityError`].
     pub fn read(
         disk: &dyn Disk,
         data: &Path,
-        expected: BrokerId,
+        expected: Option<BrokerId>,
     ) -> Result<Option<Self>, IdentityError> {
         let names = disk.list(data).map_err(io_error("list", data))?;
         if !names.iter().any(|name| name == FILE) {
@@ -146,14 +147,13 @@ impl Identity {
         let path = data.join(FILE);
         let bytes = disk::read_up_to(disk, &path, BYTES_MAX).map_err(io_error("read", &path))?;
         let identity = Self::parse(&path, &bytes)?;
-        if identity.broker_id != expected.0 {
-            return Err(IdentityError::OtherBroker {
-                data: data.to_owned(),
-                found: BrokerId(identity.broker_id),
-                expected,
-            });
+        let found = BrokerId(identity.broker_id);
+        match expected.filter(|expected| *expected != found) {
+            None => Ok(Some(identity)),
+            Some(expected) => {
+                Err(IdentityError::OtherBroker { data: data.to_owned(), found, expected })
+            }
         }
-        Ok(Some(identity))
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, IdentityError> {
@@ -170,8 +170,8 @@ impl Identity {
             return Err(IdentityError::NewerFormat { path: path.to_owned(), format: head.format });
         }
         let identity: Self = toml::from_str(text).map_err(one_line)?;
-        if identity.incarnation == 0 || identity.cluster_id.is_empty() {
-            return Err(damaged("incarnation or cluster_id is missing".to_owned()));
+        if identity.broker_id == 0 || identity.incarnation == 0 || identity.cluster_id.is_empty() {
+            return Err(damaged("broker_id, incarnation or cluster_id is missing".to_owned()));
         }
         Ok(identity)
     }
@@ -205,14 +205,16 @@ mod tests {
     #[test]
     fn an_identity_reads_back_and_an_empty_directory_has_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Identity::read(&OsDisk, dir.path(), BrokerId(2)).unwrap(), None);
+        assert_eq!(Identity::read(&OsDisk, dir.path(), Some(BrokerId(2))).unwrap(), None);
         std::fs::write(dir.path().join("lock"), "1").unwrap();
-        assert_eq!(Identity::read(&OsDisk, dir.path(), BrokerId(2)).unwrap(), None);
+        assert_eq!(Identity::read(&OsDisk, dir.path(), Some(BrokerId(2))).unwrap(), None);
         let forming = Identity { forming: true, ..identity() };
         for identity in [forming, identity()] {
             identity.write(&OsDisk, dir.path()).unwrap();
-            let read = Identity::read(&OsDisk, dir.path(), BrokerId(2)).unwrap();
-            assert_eq!(read, Some(identity));
+            for expected in [Some(BrokerId(2)), None] {
+                let read = Identity::read(&OsDisk, dir.path(), expected).unwrap();
+                assert_eq!(read.as_ref(), Some(&identity));
+            }
         }
     }
 
@@ -221,7 +223,8 @@ mod tests {
         let check = |file: &str, text: &str, expected: &str| {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join(file), text).unwrap();
-            let err = Identity::read(&OsDisk, dir.path(), BrokerId(2)).unwrap_err().to_string();
+            let err =
+                Identity::read(&OsDisk, dir.path(), Some(BrokerId(2))).unwrap_err().to_string();
             assert!(err.contains(expected) && !err.contains('\n'), "{err}");
         };
         check("votes.log", "", "holds \"votes.log\" but no node.toml");
@@ -230,6 +233,7 @@ mod tests {
         check(FILE, "format = 1\nbroker_id = 2", "is damaged");
         let other = "format = 1\ncluster_id = \"c\"\nbroker_id = 3\nincarnation = 1\n";
         check(FILE, other, "belongs to broker 3, but broker_id is 2");
+        check(FILE, &other.replace('3', "0"), "is damaged: broker_id");
         check(FILE, &format!("{other}more = 1"), "is damaged: unknown field `more`");
     }
 }

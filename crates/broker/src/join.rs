@@ -2,7 +2,8 @@
 //!
 //! 1. It asks them which cluster that is, and whether it is known there: then its disk was wiped, and it
 //!    must not come back as if nothing had happened.
-//! 2. It asks for an incarnation, writes down who it is, and only then takes part in anything.
+//! 2. It asks for an incarnation, and for an id if it has none, writes down who it is, and only then takes
+//!    part in anything.
 //! 3. It tells where it is reached. The leader of the metadata dials it there and makes it a learner of
 //!    them; from then on it is a broker like any other.
 //!
@@ -47,9 +48,13 @@ pub(crate) enum Joined {
     Refuse(String),
 }
 
-/// Asks the seeds once.
-pub(crate) async fn join(config: &Config, env: &Environment, introducer: &Introducer) -> Joined {
-    let me = config.broker();
+/// Asks the seeds once. Who asks again has the same `token`: an answer may have been lost.
+pub(crate) async fn join(
+    config: &Config,
+    env: &Environment,
+    introducer: &Introducer,
+    token: u128,
+) -> Joined {
     let answers = ask(config, env, introducer).await;
     let said = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
     if let Err(err) = formation::refuse_level(config, introducer, said) {
@@ -60,16 +65,19 @@ pub(crate) async fn join(config: &Config, env: &Environment, introducer: &Introd
         Ok(None) => return Joined::Wait(format!("one of its seeds, {}", seeds(config))),
         Err(reason) => return Joined::Refuse(reason),
     };
-    let command = Command::RenewBroker { broker: me, token: env.random_uuid() };
-    let incarnation = match tell(config, env, &command).await {
-        Ok(Outcome::Incarnation { incarnation }) => incarnation,
+    let command = match config.broker_id.map(BrokerId) {
+        Some(broker) => Command::RenewBroker { broker, token },
+        None => Command::JoinBroker { token },
+    };
+    let node = match tell(config, env, &command).await {
+        Ok(Outcome::Incarnation { incarnation }) => NodeId { broker: config.broker(), incarnation },
+        Ok(Outcome::Joined { node }) => node,
         Ok(other) => return Joined::Wait(format!("a seed that knows the way: one said {other:?}")),
         Err(Told::Refused(reason)) => return Joined::Refuse(reason),
         Err(Told::NotYet(reason)) => {
             return Joined::Wait(format!("cluster {cluster_id} to take it: {reason}"));
         }
     };
-    let node = NodeId { broker: me, incarnation };
     info!(%node, cluster = cluster_id, "joins a cluster");
     Joined::As(Identity::new(cluster_id, node, false))
 }
@@ -213,7 +221,12 @@ mod tests {
 
     fn config() -> Config {
         let seeds = ["h1:7171", "h2:7171"].map(|seed| seed.parse().unwrap());
-        Config { broker_id: 4, data_dir: "d".into(), seeds: seeds.to_vec(), ..Config::default() }
+        Config {
+            broker_id: Some(4),
+            data_dir: "d".into(),
+            seeds: seeds.to_vec(),
+            ..Config::default()
+        }
     }
 
     fn member(id: u32, cluster: Option<&str>, known: &[u32]) -> Result<Introduction, String> {

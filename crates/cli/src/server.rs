@@ -107,7 +107,12 @@ async fn serve(
         .map_err(|error| Failure::because("the broker's threads do not start", &error))?;
     environment.log_filter = Some(filter);
     environment.software = tidelog_broker::software(COMMIT);
-    let broker = Broker::start(config, environment).await.map_err(|error| not_started(&error))?;
+    // A broker without an id waits here for one.
+    let broker = tokio::select! {
+        biased;
+        () = interrupt.asked() => return Ok(ExitCode::SUCCESS),
+        started = Broker::start(config, environment) => started.map_err(|error| not_started(&error))?,
+    };
     tokio::select! {
         biased;
         () = interrupt.asked() => {}
@@ -172,6 +177,6 @@ mod tests {
         let error = load(&["-c", "/nowhere/x.toml"]).unwrap_err();
         assert!(error.starts_with("/nowhere/x.toml: ") && !error.contains('\n'), "{error}");
         let error = load(&[]).unwrap_err();
-        assert!(error.contains("broker_id") && error.ends_with("-c FILE"), "{error}");
+        assert!(error.contains("data_dir") && error.ends_with("-c FILE"), "{error}");
     }
 }

@@ -73,7 +73,7 @@ async fn configs(brokers: u32, dir: &TempDir) -> io::Result<Vec<Config>> {
     let initial = |id: u32| InitialBroker { id: BrokerId(id), address: at(id, 1) };
     let config = |id: u32| {
         let mut config = Config {
-            broker_id: id,
+            broker_id: Some(id),
             data_dir: dir.path().join(format!("broker-{id}")),
             initial_brokers: (1..=brokers).map(initial).collect(),
             ..Config::default()

@@ -106,7 +106,7 @@ impl Cluster {
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
         let running = self.seats.iter().filter(|seat| seat.running.is_some());
-        running.map(|seat| seat.config.broker_id).collect()
+        running.map(|seat| seat.config.broker().0).collect()
     }
 
     /// Ends broker `id` at once: it hands nothing over and says nothing to anybody. One that does not
@@ -186,7 +186,7 @@ impl Seat {
         let begun = Instant::now();
         while let Some(reason) = running.not_ready() {
             if begun.elapsed() > READY_TIMEOUT {
-                return Err(Error::NotReady { broker: self.config.broker_id, reason });
+                return Err(Error::NotReady { broker: self.config.broker().0, reason });
             }
             sleep(LOOK_EVERY).await;
         }

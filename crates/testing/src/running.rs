@@ -30,7 +30,7 @@ impl Running {
     pub(crate) async fn start(config: &Config) -> Result<Self, Error> {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
-            .thread_name(format!("broker-{}", config.broker_id))
+            .thread_name(format!("broker-{}", config.broker()))
             .enable_all()
             .build()?;
         let begun = Instant::now();
@@ -47,7 +47,7 @@ impl Running {
                 Err(source) => {
                     runtime.shutdown_background();
                     let source = Box::new(source);
-                    return Err(Error::Start { broker: config.broker_id, source });
+                    return Err(Error::Start { broker: config.broker().0, source });
                 }
             }
         }

@@ -17,6 +17,9 @@ impl FeatureLevel {
     /// Topics may be compacted.
     pub const COMPACTION: Self = Self(2);
 
+    /// Brokers are given their ids.
+    pub const IDS: Self = Self(3);
+
     /// What the level is about; `None` when it is newer than this build.
     #[must_use]
     pub fn feature(self) -> Option<&'static Feature> {
@@ -49,7 +52,7 @@ pub struct Feature {
 
 /// All levels that this build knows, without a gap. A new one is added here, and what it allows asks the
 /// metadata whether it holds.
-pub const FEATURES: [Feature; 2] = [
+pub const FEATURES: [Feature; 3] = [
     Feature {
         level: FeatureLevel::FIRST,
         name: "base",
@@ -60,9 +63,14 @@ pub const FEATURES: [Feature; 2] = [
         name: "compaction",
         allows: "topics whose cleanup.policy is compact: they keep the newest record of each key",
     },
+    Feature {
+        level: FeatureLevel::IDS,
+        name: "ids",
+        allows: "brokers that join without a broker_id: the cluster gives them one",
+    },
 ];
 
-/// The levels that a build supports, both ends included. Displayed as `1 to 2`, or `1` alone.
+/// The levels that a build supports, both ends included. Displayed as `1 to 3`, or `1` alone.
 ///
 /// Invariant: `min <= max`, unless somebody else's bytes say otherwise; then it holds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -179,7 +179,7 @@ fn config(id: u32, brokers: u32) -> Config {
     let at = |host: &str, port| HostPort { host: host.to_owned(), port };
     let initial = |id| InitialBroker { id: BrokerId(id), address: at(&host(id), 7171) };
     let mut config = Config {
-        broker_id: id,
+        broker_id: Some(id),
         data_dir: PathBuf::from(DATA_DIR),
         initial_brokers: (1..=brokers).map(initial).collect(),
         ..Config::default()

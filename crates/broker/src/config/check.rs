@@ -41,7 +41,11 @@ fn seeds(config: &Config) -> Option<String> {
 
 fn initial_brokers(config: &Config) -> Option<String> {
     let brokers = &config.initial_brokers;
-    let id = config.broker_id;
+    let Some(id) = config.broker_id else {
+        return Some(
+            "broker_id is missing: give the number of this broker in initial_brokers".to_owned(),
+        );
+    };
     if ![1, 3, 5].contains(&brokers.len()) {
         return Some(format!(
             "initial_brokers lists {} brokers, 1, 3 or 5 are allowed: they vote on the metadata",
@@ -157,7 +161,7 @@ mod tests {
 
     fn check(change: impl FnOnce(&mut Config), expected: &str) {
         let mut config = Config {
-            broker_id: 1,
+            broker_id: Some(1),
             initial_brokers: vec![broker(1, 1), broker(2, 2), broker(3, 3)],
             ..Config::default()
         };
@@ -172,7 +176,8 @@ mod tests {
         check(|c| c.initial_brokers.truncate(2), "lists 2 brokers");
         check(|c| c.initial_brokers[1].id = BrokerId(1), "broker 1 twice");
         check(|c| c.initial_brokers[2].address.port = 1, "address h:1 twice");
-        check(|c| c.broker_id = 7, "add 7@host:port");
+        check(|c| c.broker_id = Some(7), "add 7@host:port");
+        check(|c| c.broker_id = None, "give the number of this broker in initial_brokers");
         check(|c| c.initial_brokers.clear(), "are both missing");
         let seed = HostPort { host: "h".to_owned(), port: 7171 };
         check(|c| c.seeds.push(seed.clone()), "are both given");

@@ -83,8 +83,8 @@ use super::values::{ByteSize, HostPort, InitialBroker, LogFormat, LogLevel, Span
 use std::path::PathBuf;
 
 keys! {
-    "broker_id": u32 = broker_id in "1" to "2147483647", required;
-    "The broker's number, unique in the cluster. Two brokers with one number: the second is refused."
+    "broker_id": Option<u32> = broker_id in "1" to "2147483647";
+    "The broker's number, unique in the cluster. Two brokers with one number: the second is refused. Left out beside `seeds`: the cluster gives one that nobody ever had, which stays in `data_dir`."
     "data_dir": PathBuf = data_dir, required;
     "Where everything of this broker lies, relative to the working directory. Another broker's directory is refused."
     "rack": Option<String> = rack;

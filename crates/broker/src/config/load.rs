@@ -213,11 +213,7 @@ mod tests {
         let check = |text: &str, variables: &[(&str, &str)], expected: &str| {
             assert_eq!(read(text, variables).unwrap_err(), expected);
         };
-        check(
-            "",
-            &[],
-            "node.toml: broker_id is missing: a number from 1 to 2147483647 (or set TIDELOG_BROKER_ID)",
-        );
+        check("", &[], "node.toml: data_dir is missing: a path (or set TIDELOG_DATA_DIR)");
         check(
             "broker_id = \"x\"",
             &[],

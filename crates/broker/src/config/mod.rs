@@ -23,8 +23,9 @@ pub use values::{ByteSize, HostPort, InitialBroker, LogFormat, LogLevel, Span};
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// The broker's number, unique in the cluster.
-    pub broker_id: u32,
+    /// The broker's number, unique in the cluster; the cluster gives one to a broker that joins without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_id: Option<u32>,
     /// Where everything of this broker lies; relative to the working directory.
     pub data_dir: PathBuf,
     /// Where the broker stands; replicas of a partition are spread over racks.
@@ -156,7 +157,7 @@ pub struct LogConfig {
 }
 
 impl Default for Config {
-    /// The defaults; `broker_id`, `data_dir`, and one of `initial_brokers` and `seeds` have none
+    /// The defaults; `data_dir`, and one of `initial_brokers` and `seeds` have none
     /// and must be given.
     fn default() -> Self {
         let listener = |port| ListenerConfig {
@@ -164,7 +165,7 @@ impl Default for Config {
             advertised: None,
         };
         Self {
-            broker_id: 0,
+            broker_id: None,
             data_dir: PathBuf::new(),
             rack: None,
             initial_brokers: Vec::new(),
@@ -231,10 +232,10 @@ impl Config {
         check::check(self)
     }
 
-    /// The broker.
+    /// The broker; 0, which no broker is, as long as the cluster has not given it an id.
     #[must_use]
-    pub const fn broker(&self) -> BrokerId {
-        BrokerId(self.broker_id)
+    pub fn broker(&self) -> BrokerId {
+        BrokerId(self.broker_id.unwrap_or_default())
     }
 
     /// The effective configuration as a file that [`Config::load`] reads. No key is a secret yet; one

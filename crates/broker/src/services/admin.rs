@@ -176,7 +176,7 @@ impl AdminService for Api {
         _request: Request<DescribeConfigurationRequest>,
     ) -> Result<Response<DescribeConfigurationResponse>, Status> {
         self.allow(Operation::Describe, Resource::Cluster)?;
-        let (broker_id, toml) = (self.core.config.broker_id, self.core.config.print());
+        let (broker_id, toml) = (self.core.config.broker().0, self.core.config.print());
         Ok(Response::new(DescribeConfigurationResponse { broker_id, toml }))
     }
 
@@ -282,7 +282,7 @@ impl Api {
             ReplicaState::Coordinator(_) => return Err(cluster.not_leader(group, self.listener)),
             ReplicaState::Out(reason) => {
                 return Ok(PartitionRaft {
-                    broker_id: self.core.config.broker_id,
+                    broker_id: self.core.config.broker().0,
                     quarantined: reason.clone(),
                     ..PartitionRaft::default()
                 });
@@ -292,7 +292,7 @@ impl Api {
         let progress = partition.view().borrow().progress;
         let index = |at: tidelog_types::LogPosition| at.index.0;
         Ok(PartitionRaft {
-            broker_id: self.core.config.broker_id,
+            broker_id: self.core.config.broker().0,
             leads: status.leadership.role == Role::Leader,
             leader_id: status.leadership.leader.map(|leader| leader.broker.0),
             term: status.leadership.term.0,

@@ -70,6 +70,6 @@ impl Api {
             out_of_service: replica.is_out_of_service(),
         });
         let replicas = hosted.collect();
-        Ok(DescribeReplicasResponse { broker_id: self.core.config.broker_id, replicas })
+        Ok(DescribeReplicasResponse { broker_id: self.core.config.broker().0, replicas })
     }
 }

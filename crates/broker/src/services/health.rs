@@ -34,7 +34,7 @@ impl Found {
 impl Api {
     pub(super) async fn health(&self) -> ClusterHealthResponse {
         let phase = self.core.phase.borrow().clone();
-        let broker_id = self.core.config.broker_id;
+        let broker_id = self.core.config.broker().0;
         let unavailable = |summary: String| ClusterHealthResponse {
             status: HealthStatus::Unavailable.into(),
             summary,

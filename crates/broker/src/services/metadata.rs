@@ -44,7 +44,7 @@ impl Api {
     async fn cluster_described(&self) -> Result<DescribeClusterResponse, Error> {
         self.allow(Operation::Describe, Resource::Cluster)?;
         let mut response = DescribeClusterResponse {
-            broker_id: self.core.config.broker_id,
+            broker_id: self.core.config.broker().0,
             version: self.core.env.software.version().to_owned(),
             ..DescribeClusterResponse::default()
         };

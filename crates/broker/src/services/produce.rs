@@ -157,7 +157,7 @@ impl Refused {
             Ok(()) if news => {
                 let message = format!(
                     "broker {} has just learned of new topics, send the batch again",
-                    api.core.config.broker_id
+                    api.core.config.broker().0
                 );
                 Error::new(ErrorCode::LeaderNotAvailable, message)
             }
@@ -267,7 +267,7 @@ pub(super) fn propose_error(
         }
         ProposeError::Overloaded => exhausted(&err.to_string()),
         ProposeError::StorageFull => {
-            let (broker, floor) = (api.core.config.broker_id, api.core.config.storage.free_min);
+            let (broker, floor) = (api.core.config.broker().0, api.core.config.storage.free_min);
             let message = format!(
                 "broker {broker} has no room on its disk, or less than storage.free_min = {floor}, and takes \
                  no records until it has more"

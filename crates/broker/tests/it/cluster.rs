@@ -54,7 +54,7 @@ pub(crate) async fn configs(count: u32, data: &[PathBuf]) -> Vec<Config> {
         (1..=count).map(|id| InitialBroker { id: BrokerId(id), address: port(id, 1) }).collect();
     let config = |id: u32| {
         let mut config = Config {
-            broker_id: id,
+            broker_id: Some(id),
             data_dir: data[id as usize - 1].clone(),
             initial_brokers: initial_brokers.clone(),
             ..Config::default()

@@ -156,7 +156,7 @@ async fn what_cannot_start_says_why_in_one_line() {
     until(|| running.not_ready().map_or(Ok(()), Err)).await;
     running.stop(Duration::from_secs(5)).await;
     let mut other = first.clone();
-    other.broker_id = 2;
+    other.broker_id = Some(2);
     other.initial_brokers[0].id = tidelog_types::BrokerId(2);
     let line = refused(&other).await;
     assert!(line.contains("belongs to broker 1, but broker_id is 2"), "{line}");

@@ -167,7 +167,7 @@ async fn a_broker_that_does_not_support_the_level_cannot_join() {
     let at = |port: u16| HostPort { host: "127.0.0.1".to_owned(), port };
     let seed = cluster.seat(1).config.listener.internal.bind.clone();
     let mut config = cluster.seat(1).config.clone();
-    config.broker_id = 4;
+    config.broker_id = Some(4);
     config.data_dir = data.path().to_owned();
     config.initial_brokers.clear();
     config.seeds = vec![seed];
@@ -178,6 +178,10 @@ async fn a_broker_that_does_not_support_the_level_cannot_join() {
     let said = reason(&broker).await;
     assert!(said.contains("at feature level 2, but broker 4 supports 1"), "{said}");
     broker.stop(Duration::from_secs(5)).await;
+    // Ids are given above that level.
+    config.broker_id = None;
+    let said = Broker::start(config.clone(), build(&config, 1, 3)).await.unwrap_err().to_string();
+    assert!(said.contains("joining without a broker_id needs feature level 3"), "{said}");
     assert_eq!(described(&cluster, 1).await.brokers.len(), 3, "it was given no incarnation");
     cluster.stop_all().await;
 }

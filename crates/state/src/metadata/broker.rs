@@ -9,6 +9,9 @@ use super::Software;
 /// The most brokers of a cluster.
 pub const BROKERS_MAX: usize = 1_000;
 
+/// The largest number of a broker: what fits into Kafka's 32 bits with a sign.
+pub const BROKER_ID_MAX: u32 = 2_147_483_647;
+
 /// The most listeners of a broker.
 pub const LISTENERS_MAX: usize = 16;
 
@@ -132,6 +135,12 @@ impl Broker {
         };
         broker.describe(spec);
         broker
+    }
+
+    /// Whether it has joined and was not heard of since: it may have died before it wrote down who it is,
+    /// and if the cluster gave it its id, nobody comes under that again.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.incarnation_token != 0 && self.addresses.is_empty()
     }
 
     /// Takes over rack, addresses and software; tells whether anything changed.

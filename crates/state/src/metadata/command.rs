@@ -49,6 +49,11 @@ pub enum Command {
         /// Chosen at random for this request and kept over its repeats; not zero.
         token: u128,
     },
+    /// A broker with an empty disk joins without an id of its own.
+    JoinBroker {
+        /// Chosen at random for this request and kept over its repeats; not zero.
+        token: u128,
+    },
     /// Creates a topic.
     CreateTopic {
         /// Its id, chosen at random.
@@ -337,6 +342,10 @@ fn write_command(writer: &mut Writer, command: &Command) {
             writer.u8(16);
             writer.u32(level.0);
         }
+        Command::JoinBroker { token } => {
+            writer.u8(18);
+            writer.u128(*token);
+        }
     }
 }
 
@@ -400,6 +409,7 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
             level: read_raised_level(reader)?,
             brokers: reader.list(read_broker)?,
         },
+        18 => Command::JoinBroker { token: reader.u128()? },
         _ => return Err(reader.malformed()),
     })
 }

@@ -122,7 +122,11 @@ impl Machine {
 
     /// The brokers that take new replicas, by number.
     pub fn takers(&self) -> impl Iterator<Item = &Broker> {
-        self.brokers.values().filter(|broker| !broker.is_draining)
+        let newcomers_wait = self.feature_level >= FeatureLevel::IDS;
+        let takes = move |broker: &&Broker| {
+            !broker.is_draining && !(newcomers_wait && broker.is_on_its_way())
+        };
+        self.brokers.values().filter(takes)
     }
 
     /// Whether the node was removed, or its broker has come back as a later incarnation: nobody will be
@@ -249,6 +253,7 @@ impl Machine {
             Command::FormCluster { .. } => unreachable!("handled above"),
             Command::RegisterBroker { broker } => self.register(broker, changes),
             Command::RenewBroker { broker, token } => self.renew(*broker, *token, changes),
+            Command::JoinBroker { token } => self.join(*token, changes),
             Command::CreateTopic { .. } => self.create_topic(command, append_time, changes),
             Command::DeleteTopic { topic } => self.delete_topic(*topic, changes),
             Command::SetConfigs { scope, changes: wanted } => {

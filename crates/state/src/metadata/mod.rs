@@ -23,8 +23,8 @@ mod topic;
 mod topics;
 
 pub use broker::{
-    ADDRESS_BYTES_MAX, Address, BROKERS_MAX, Broker, BrokerSpec, ClusterId, LISTENERS_MAX,
-    RACK_BYTES_MAX,
+    ADDRESS_BYTES_MAX, Address, BROKER_ID_MAX, BROKERS_MAX, Broker, BrokerSpec, ClusterId,
+    LISTENERS_MAX, RACK_BYTES_MAX,
 };
 pub use change::Change;
 pub use command::{Command, ConfigChange, ConfigScope, LeaderReport, MembersReport, PartitionMove};

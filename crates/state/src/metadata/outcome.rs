@@ -9,12 +9,12 @@
 //!   4 created: topic u128, partitions u32, replication_factor u32
 //!   9 partitions added: partitions u32         10 partitions move: changed u32
 //!   11 broker drains: replicas u32             12 broker removed
-//!   13 feature level: level u32
+//!   13 feature level: level u32                14 joined: node u64
 //! ```
 
 use std::fmt;
 
-use tidelog_types::{ErrorCode, FeatureLevel, Incarnation, ProducerId, TopicId};
+use tidelog_types::{ErrorCode, FeatureLevel, Incarnation, NodeId, ProducerId, TopicId};
 
 use super::ClusterId;
 use crate::DecodeError;
@@ -39,6 +39,11 @@ pub enum Outcome {
     Incarnation {
         /// The incarnation to write into its data directory.
         incarnation: Incarnation,
+    },
+    /// The broker has an id of its own.
+    Joined {
+        /// Who it is from now on.
+        node: NodeId,
     },
     /// The topic exists.
     TopicCreated {
@@ -160,6 +165,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         11 => Ok(Outcome::BrokerDrains { replicas: reader.u32()? }),
         12 => Ok(Outcome::BrokerRemoved),
         13 => Ok(Outcome::FeatureLevel { level: FeatureLevel(reader.u32()?) }),
+        14 => Ok(Outcome::Joined { node: NodeId::from_u64(reader.u64()?) }),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -213,6 +219,10 @@ fn write_outcome(writer: &mut Writer, outcome: &Outcome) {
         Outcome::FeatureLevel { level } => {
             writer.u8(13);
             writer.u32(level.0);
+        }
+        Outcome::Joined { node } => {
+            writer.u8(14);
+            writer.u64(node.to_u64());
         }
     }
 }

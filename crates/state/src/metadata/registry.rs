@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation};
+use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation, NodeId};
 
 use super::machine::unknown_broker;
 use super::{
-    BROKERS_MAX, Broker, BrokerSpec, Change, ClusterId, Machine, Outcome, Partition, Refusal, Reply,
+    BROKER_ID_MAX, BROKERS_MAX, Broker, BrokerSpec, Change, ClusterId, Machine, Outcome, Partition,
+    Refusal, Reply,
 };
 
 impl Machine {
@@ -82,6 +83,34 @@ impl Machine {
             changes.push(Change::Broker(spec.id));
         }
         Ok(Outcome::Registered { incarnation: broker.incarnation })
+    }
+
+    /// Gives a broker that has no id one that nobody ever had, once per token.
+    pub(super) fn join(&mut self, token: u128, changes: &mut Vec<Change>) -> Reply {
+        self.require(FeatureLevel::IDS, "joining without a broker_id")?;
+        let joined = self.brokers.values().find(|broker| broker.incarnation_token == token);
+        let id = match joined.filter(|_| token != 0) {
+            Some(broker) => broker.id,
+            None => self.next_id()?,
+        };
+        match self.renew(id, token, changes)? {
+            Outcome::Incarnation { incarnation } => {
+                Ok(Outcome::Joined { node: NodeId { broker: id, incarnation } })
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn next_id(&self) -> Result<BrokerId, Refusal> {
+        let here = self.brokers.last_key_value().map(|(id, _)| id.0);
+        let removed = self.removed.last_key_value().map(|(id, _)| id.0);
+        let id = here.max(removed).unwrap_or(0).saturating_add(1);
+        if id > BROKER_ID_MAX {
+            let message =
+                format!("broker ids up to {BROKER_ID_MAX} are used up: give one that is free");
+            return Err(Refusal::new(ErrorCode::ResourceExhausted, message));
+        }
+        Ok(BrokerId(id))
     }
 
     /// Gives a broker its next incarnation, once per token.

@@ -142,6 +142,9 @@ fn metadata_snapshot_above_the_first_feature_level() {
         let position = LogPosition { term: Term(1), index: LogIndex(index as u64) };
         let reply = machine.apply(position, command, Timestamp(1_700_000_000_000)).reply;
         assert!(reply.is_ok(), "{command:?}: {reply:?}");
+        let bytes = metadata::encode_reply(&reply);
+        assert_eq!(metadata::decode_reply(&bytes), Ok(reply));
+        refuses_other_bytes(&bytes, metadata::decode_reply);
     }
     assert_eq!(machine.feature_level(), FeatureLevel(3));
     let bytes = machine.encode();
@@ -330,6 +333,7 @@ fn commands_of_levels() -> Vec<metadata::Command> {
         metadata::Command::RegisterBroker { broker: broker(1, 3) },
         metadata::Command::RegisterBroker { broker: broker(2, 3) },
         metadata::Command::FinalizeUpgrade { level: FeatureLevel(3) },
+        metadata::Command::JoinBroker { token: 0x97 },
     ]
 }
 

@@ -107,6 +107,7 @@ fn parse(words: &[&str]) -> Command {
             }
             Command::RegisterBroker { broker }
         }
+        "join" => Command::JoinBroker { token: arg(words, "token", 0) },
         "renew" => Command::RenewBroker {
             broker: BrokerId(arg(words, "broker", 0)),
             token: arg(words, "token", 0),
@@ -332,6 +333,7 @@ fn show_reply(reply: &Reply) -> String {
         Ok(Outcome::BrokerDrains { replicas }) => format!("{replicas} replicas there"),
         Ok(Outcome::BrokerRemoved) => "removed".into(),
         Ok(Outcome::FeatureLevel { level }) => format!("feature level {level}"),
+        Ok(Outcome::Joined { node }) => format!("joined as {node}"),
         Ok(Outcome::ProducerIds { first, count }) => format!("{count} from {first}"),
     }
 }

@@ -21,10 +21,11 @@ pub(super) const IDENTITY: Target = Target {
         let (disk, data) = (SimDisk::new(), Path::new("/"));
         let file = disk.open(&data.join("node.toml"), Open::Create).expect("an empty disk");
         file.write_at(&[IoSlice::new(input)], 0).expect("the disk is well");
-        super::verdict(Identity::read(&disk, data, BrokerId(1)), |identity| {
+        super::verdict(Identity::read(&disk, data, Some(BrokerId(1))), |identity| {
             let identity = identity.expect("the file is there");
             identity.write(&disk, data).expect("the disk is well");
-            let again = Identity::read(&disk, data, BrokerId(1)).expect("it was just written");
+            let again =
+                Identity::read(&disk, data, Some(BrokerId(1))).expect("it was just written");
             assert_eq!(again, Some(identity));
             "ok".into()
         })
