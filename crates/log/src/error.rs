@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tidelog_types::{GroupId, LogIndex, Offset, Term};
 
+use crate::room::Failure;
+
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -92,7 +94,7 @@ pub enum Error {
         /// The first failure.
         source: Arc<io::Error>,
     },
-    /// The disk is full. Nothing was changed.
+    /// The disk is full. The log is as it was, and the same can be tried again.
     #[error("there is no room left on the disk")]
     Full,
     /// A start point or a truncation that does not fit the log.
@@ -194,6 +196,14 @@ pub enum OpenError {
         /// Who we are.
         expected: tidelog_types::NodeId,
     },
+    /// The disk is full. The same can be tried again.
+    #[error("{action} {}: there is no room left on the disk", path.display())]
+    Full {
+        /// What was being done.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+    },
     /// The system refused something.
     #[error("{action} {}", path.display())]
     Io {
@@ -207,6 +217,18 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What a failed write comes to.
+    pub(crate) fn failed(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(Failure) -> Self {
+        let path = path.into();
+        move |failure| match failure {
+            Failure::Full(_) => Self::Full { action, path },
+            Failure::Final(source) => Self::Io { action, path, source },
+        }
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -14,8 +14,8 @@ pub trait FlushJob: Send + Sync {
 
 /// Runs flush jobs, some time after they were submitted, each at least once per submission.
 ///
-/// A job submits itself at most once until it runs, so a queue never grows beyond one place per
-/// log plus one for the votes.
+/// A job submits itself at most once until it runs, and once more when what waits for room is tried
+/// again: a queue holds two places per log, and two for the votes, unless tries come faster than flushes.
 pub trait Flusher: Send + Sync + fmt::Debug {
     /// Queues a job. Never waits for it.
     fn submit(&self, job: Arc<dyn FlushJob>);

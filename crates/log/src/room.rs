@@ -1,9 +1,9 @@
 //! A full disk: the one failure of a write that is no end.
 //!
 //! A write that finds no room has changed nothing that was safe, and what it was to write is still in
-//! memory. So its owner keeps it, takes back what got in, and waits here until it is told to try again.
-//! That holds for writes and for the making of names only: what a failed *sync* has left is unknown,
-//! whatever the reason it gives.
+//! memory. So its owner keeps it, gives back the room of what got in, and waits here until it is told to
+//! try again. That holds for writes, for the making of names, and for a file that is made anew as a whole.
+//! What a failed sync has left of a file that is written on is unknown, whatever the reason it gives.
 
 use std::fmt;
 use std::io;
@@ -63,10 +63,10 @@ impl Room {
         self.waiting().iter().filter(|job| job.strong_count() > 0).count()
     }
 
-    /// Has everything that waits try again. Those that find no room wait again.
+    /// Has everything that waits try again. It waits until it has found room.
     pub fn try_again(&self, flusher: &dyn Flusher) {
-        let waiting = std::mem::take(&mut *self.waiting());
-        waiting.iter().filter_map(Weak::upgrade).for_each(|job| flusher.submit(job));
+        let waiting: Vec<_> = self.waiting().iter().filter_map(Weak::upgrade).collect();
+        waiting.into_iter().for_each(|job| flusher.submit(job));
     }
 
     /// Notes who waits; once, however often it is said.
@@ -75,6 +75,11 @@ impl Room {
         if !waiting.iter().any(|other| other.ptr_eq(&job)) {
             waiting.push(job);
         }
+    }
+
+    /// Notes who waits no more.
+    pub(crate) fn leave(&self, job: &Weak<dyn FlushJob>) {
+        self.waiting().retain(|other| !other.ptr_eq(job) && other.strong_count() > 0);
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Weak<dyn FlushJob>>> {

@@ -44,6 +44,10 @@ pub(crate) async fn propose<M: Machine>(
             format!("the change has {} bytes, at most {COMMAND_BYTES_MAX} are allowed", body.len());
         return Err(Refusal { code: ErrorCode::MessageTooLarge, message }.into());
     }
+    if replica.log.waits_for_room() {
+        let message = format!("broker {} has no room left on its disk", replica.me.broker);
+        return Err(Refusal { code: ErrorCode::StorageFull, message }.into());
+    }
     let proposal = Proposal::Command { append_time: clock.now(), body };
     match replica.raft.client_write(proposal).await {
         Ok(written) => Ok(written.data),

@@ -215,6 +215,7 @@ impl Node {
             tasks.spawn(upkeep::clean(Arc::clone(&shared)));
             tasks.spawn(compact::compact(Arc::clone(&shared)));
             tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
+            tasks.spawn(upkeep::hand_over_when_full(Arc::clone(&shared)));
             tasks.spawn(scrub::scrub(Arc::clone(&shared), suspects));
             tasks.spawn(space::follow(shared.watched_disk(), shared.space.clone()));
         }
@@ -515,7 +516,6 @@ impl Node {
         let live = self.live();
         let orderly = async {
             join_all(members.iter().map(|member| member.hand_over(&live, &*self.shared))).await;
-            self.shared.votes.wait_no_more();
             join_all(members.iter().map(|member| member.stop())).await;
         };
         if timeout(within, orderly).await.is_err() {
@@ -538,7 +538,6 @@ impl Node {
     pub async fn abandon(&self) {
         let members = self.shared.members();
         self.let_go();
-        self.shared.votes.wait_no_more();
         join_all(members.iter().map(|member| member.stop())).await;
     }
 
@@ -585,18 +584,22 @@ impl Node {
     ) -> Result<Replica<M>, Error> {
         let shared = &self.shared;
         // Who had a replica once and gave it up is no founder, whatever old news says.
-        let was_here = shared.votes.get(group).is_some_and(|record| record.deleted);
+        let was_here = shared.votes.get(group).is_some_and(|record| {
+            record.deleted || record.owed > LogIndex::ZERO || record.vote.is_some()
+        });
         let log = self.open_log(group, config).await?;
         if founding != Founding::Over && !was_here {
             founding::write_first_membership(&log, voters).await?;
         }
         let executor = Arc::clone(&shared.env.executor);
+        let (close, closing) = watch::channel(false);
         let store = LogStore::new(
             group,
             Arc::clone(&log),
             Arc::clone(&shared.votes),
             Arc::clone(&executor),
             shared.scrubber.suspects(),
+            closing,
         );
         let applier = Applier::open(Arc::clone(&log), executor, machine)?;
         let timings = Timings {
@@ -621,7 +624,7 @@ impl Node {
                     None => Error::Engine { group, reason: err.to_string() },
                 }
             })?;
-        Ok(Replica::new(group, me, raft, log, owed, progress))
+        Ok(Replica::new(group, me, raft, log, owed, progress, close))
     }
 
     /// Opens the group's log, or creates it when this node has no trace of it. Anything between
@@ -651,6 +654,10 @@ impl Node {
             }
             Err(err @ (log::OpenError::Missing { .. } | log::OpenError::Exists { .. })) => {
                 quarantined(&err, false)
+            }
+            // To be tried again.
+            Err(full @ log::OpenError::Full { .. }) => {
+                Err(io::Error::new(io::ErrorKind::StorageFull, full).into())
             }
             Err(source) => Err(Error::Log { what: group.to_string(), source }),
         }

@@ -169,7 +169,7 @@ impl Partition {
     /// At once: [`ProposeError::Overloaded`] when the queue is full, [`ProposeError::StorageFull`] when
     /// the disk nearly is.
     pub fn enqueue(&self, batch: Bytes, info: Info) -> Result<PendingAppend, ProposeError> {
-        if *self.space.borrow() > DiskSpace::Enough {
+        if *self.space.borrow() > DiskSpace::Enough || self.replica.log.waits_for_room() {
             return Err(ProposeError::StorageFull);
         }
         let (reply, outcome) = oneshot::channel();

@@ -68,6 +68,8 @@ pub(crate) struct Replica<M: Machine> {
     /// Takes part in elections once its log goes so far: it did before the replica was given up.
     owed: LogIndex,
     pub(crate) leadership: watch::Receiver<Leadership>,
+    /// Told when the engine is to end, whatever it waits for.
+    closing: Arc<watch::Sender<bool>>,
 }
 
 impl<M: Machine> Clone for Replica<M> {
@@ -79,6 +81,7 @@ impl<M: Machine> Clone for Replica<M> {
             log: Arc::clone(&self.log),
             owed: self.owed,
             leadership: self.leadership.clone(),
+            closing: Arc::clone(&self.closing),
         }
     }
 }
@@ -110,13 +113,14 @@ impl<M: Machine> Replica<M> {
         log: Arc<Log>,
         owed: LogIndex,
         progress: watch::Receiver<Progress>,
+        closing: watch::Sender<bool>,
     ) -> Self {
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(follow_leadership(group, me, raft.clone(), progress, sender));
         if !log.has_reached(owed) {
             tokio::spawn(stand_when_whole(group, raft.clone(), Arc::downgrade(&log), owed));
         }
-        Self { group, me, raft, log, owed, leadership }
+        Self { group, me, raft, log, owed, leadership, closing: Arc::new(closing) }
     }
 
     /// Refuses to take part in an election with less than was held when the replica was given up.
@@ -479,10 +483,11 @@ impl<M: Machine> Member for Replica<M> {
     fn stop(&self) -> BoxFuture<'static, ()> {
         let raft = self.raft.clone();
         let log = Arc::clone(&self.log);
-        let group = self.group;
+        let (group, closing) = (self.group, Arc::clone(&self.closing));
         Box::pin(async move {
             // The engine ends only once it has what it waits for.
-            log.wait_no_more();
+            log.be_patient(false);
+            closing.send_replace(true);
             if let Err(err) = raft.shutdown().await {
                 debug!(%group, %err, "engine ended by itself");
             }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tidelog_log::disk::Disk;
 use tidelog_log::flusher::Flusher;
 use tidelog_log::{self as log, VotesLog};
+use tidelog_types::GroupId;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -34,7 +35,12 @@ pub enum DiskSpace {
     Low,
     /// Below half of it: no records of leaders either.
     VeryLow,
+    /// Something that was to be written found none, and waits for it. This node leads nothing.
+    Full,
 }
+
+/// How often a snapshot or the like that found no room is tried again: it may be large.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Where the room of a node's disk is found out.
 #[derive(Debug)]
@@ -56,37 +62,46 @@ pub(crate) async fn follow(watched: Watched, space: watch::Sender<DiskSpace>) {
     loop {
         let (disk, path) = (Arc::clone(&disk), dir.clone());
         let free = executor::run(&*executor, move || disk.free_bytes(&path)).await;
-        let before = *space.borrow();
-        let waiting = votes.room().awaited_by();
-        votes.room().try_again(&*flusher);
-        match free {
+        let free = match free {
             Ok(Ok(free)) => {
                 was_told = false;
-                let now = level(before, free, free_min, waiting);
-                if space.send_if_modified(|known| std::mem::replace(known, now) != now) {
-                    tell(before, now, free, free_min, waiting);
+                free
+            }
+            // Enough, as far as is known: a disk that does not answer fails where it is used.
+            Ok(Err(err)) => {
+                if !std::mem::replace(&mut was_told, true) {
+                    error!(%err, dir = %dir.display(), "the disk does not tell how much room it has");
                 }
+                u64::MAX
             }
-            // It stays as it was: a disk that does not answer fails where it is used.
-            Ok(Err(err)) if !was_told => {
-                was_told = true;
-                error!(%err, dir = %dir.display(), "the disk does not tell how much room it has");
-            }
-            Ok(Err(_)) => {}
             Err(_) => return,
+        };
+        let before = *space.borrow();
+        let waiting = votes.room().awaited_by();
+        let now = level(before, free, free_min, waiting);
+        if space.send_if_modified(|known| std::mem::replace(known, now) != now) {
+            tell(before, now, free, free_min, waiting);
         }
+        votes.room().try_again(&*flusher);
         sleep(LOOK_EVERY).await;
     }
 }
 
-/// Runs `work` until it finds room: an engine that is told of a full disk stops for good.
+/// Runs `work` for `group` until it finds room: an engine that is told of a full disk stops for good.
 pub(crate) async fn run<T: Send + 'static>(
     executor: &dyn Executor,
+    group: GroupId,
     work: impl Fn() -> Result<T, log::Error> + Clone + Send + 'static,
 ) -> io::Result<T> {
+    let mut was_told = false;
     loop {
         match executor::run(executor, work.clone()).await? {
-            Err(log::Error::Full) => sleep(LOOK_EVERY).await,
+            Err(log::Error::Full) => {
+                if !std::mem::replace(&mut was_told, true) {
+                    error!(%group, "the disk is full: a log that is to be cut or replaced waits for room");
+                }
+                sleep(AGAIN_AFTER).await;
+            }
             done => return done.map_err(io::Error::other),
         }
     }
@@ -96,7 +111,7 @@ pub(crate) async fn run<T: Send + 'static>(
 /// more than it got worse at, so that it does not change to and fro.
 fn level(before: DiskSpace, free: u64, free_min: u64, waiting: usize) -> DiskSpace {
     if waiting > 0 {
-        return DiskSpace::VeryLow;
+        return DiskSpace::Full;
     }
     let at = |bytes: u64| match bytes {
         bytes if bytes >= free_min => DiskSpace::Enough,
@@ -109,7 +124,7 @@ fn level(before: DiskSpace, free: u64, free_min: u64, waiting: usize) -> DiskSpa
 
 fn tell(before: DiskSpace, now: DiskSpace, free_bytes: u64, free_min: u64, waiting: usize) {
     match now {
-        DiskSpace::VeryLow if waiting > 0 => {
+        DiskSpace::Full => {
             error!(
                 free_bytes,
                 waiting, "the disk is full: what could not be written waits for room"
@@ -132,9 +147,11 @@ mod tests {
 
     #[test]
     fn whoever_finds_no_room_is_believed() {
-        assert_eq!(level(DiskSpace::Enough, 5_000, 1_000, 1), DiskSpace::VeryLow);
-        assert_eq!(level(DiskSpace::Enough, 5_000, 0, 1), DiskSpace::VeryLow);
-        assert_eq!(level(DiskSpace::VeryLow, 0, 0, 0), DiskSpace::Enough);
+        assert_eq!(level(DiskSpace::Enough, 5_000, 1_000, 1), DiskSpace::Full);
+        assert_eq!(level(DiskSpace::Enough, 5_000, 0, 1), DiskSpace::Full);
+        assert_eq!(level(DiskSpace::Full, 0, 0, 0), DiskSpace::Enough);
+        assert_eq!(level(DiskSpace::Full, 1_050, 1_000, 0), DiskSpace::Low);
+        assert_eq!(level(DiskSpace::Full, 5_000, 1_000, 0), DiskSpace::Enough);
     }
 
     #[test]

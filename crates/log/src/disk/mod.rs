@@ -145,7 +145,7 @@ pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
 /// fsync the directory.
 ///
 /// # Errors
-/// As the disk fails; then the file is as it was.
+/// As the disk fails; then the file is as it was, or, when only the directory failed, either.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     try_replace(disk, path, bytes).map_err(io::Error::from)
 }
@@ -157,14 +157,17 @@ pub(crate) fn try_replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<
     remove_if_there(disk, &temporary)?;
     write_anew(disk, &temporary, |file| {
         file.write_at(&[IoSlice::new(bytes)], 0)?;
-        // Of a file that another try makes anew nothing needs to be known.
         file.sync_all()
     })?;
-    disk.rename(&temporary, path).map_err(Failure::of_write)?;
+    if let Err(failure) = disk.rename(&temporary, path).map_err(Failure::of_write) {
+        disk.remove_file(&temporary)?;
+        return Err(failure);
+    }
     Ok(disk.sync_dir(dir)?)
 }
 
-/// Makes a file and has `write` fill it. On a full disk nothing of it stays.
+/// Makes a file and has `write` fill it, and sync it if need be. On a full disk nothing of it stays, and
+/// another try begins with another file: so also a sync that found no room is none that must be final.
 pub(crate) fn write_anew(
     disk: &dyn Disk,
     path: &Path,

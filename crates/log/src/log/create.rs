@@ -47,9 +47,9 @@ impl Log {
         let frontier = start.as_ref().map_or_else(Frontier::default, |start| start.frontier);
         let head = Head { group, generation: (env.generations)(), frontier };
         let built = build(&env, group, head, start.as_ref());
-        let segment = built.map_err(|err| io("create")(err.into()))?;
+        let segment = built.map_err(OpenError::failed("create", dir.clone()))?;
         let noted = env.votes.create_now(group, frontier.next_index());
-        noted.map_err(|err| io("create vote record of")(err.into()))?;
+        noted.map_err(OpenError::failed("create vote record of", dir.clone()))?;
         env.disk.rename(&beside(&env, group, "new"), &dir).map_err(io("create"))?;
         env.disk.sync_dir(&env.data).map_err(io("create"))?;
         let state = State::new([Arc::new(segment)].into(), frontier);
@@ -67,7 +67,7 @@ impl Log {
             return Err(OpenError::Missing { group, reason: "it has no vote record" });
         }
         let noted = env.votes.delete_now(group);
-        noted.map_err(|err| io("delete vote record of")(err.into()))?;
+        noted.map_err(OpenError::failed("delete vote record of", dir.clone()))?;
         for dir in [dir.clone(), beside(env, group, "new"), beside(env, group, "old")] {
             disk::remove_tree(&*env.disk, &dir).map_err(io("remove"))?;
         }
@@ -80,8 +80,22 @@ fn beside(env: &Env, group: GroupId, extension: &str) -> PathBuf {
     env.data.join(format!("{group}.{extension}"))
 }
 
-/// Builds an empty log in `<group>.new`, durably. The segment's path is the one it will have.
+/// Builds an empty log in `<group>.new`, durably. The segment's path is the one it will have. On a full
+/// disk nothing of it stays.
 pub(super) fn build(
+    env: &Env,
+    group: GroupId,
+    head: Head,
+    start: Option<&StartPoint>,
+) -> Result<Segment, Failure> {
+    let built = try_build(env, group, head, start);
+    if let Err(Failure::Full(_)) = built {
+        disk::remove_tree(&*env.disk, &beside(env, group, "new"))?;
+    }
+    built
+}
+
+fn try_build(
     env: &Env,
     group: GroupId,
     head: Head,

@@ -66,7 +66,7 @@ impl Log {
         while self.state().has_pending() {
             self.alive()?;
             if let Err(NoRoom) = self.flush_pending() {
-                self.env.votes.room().await_by(self.me.clone());
+                self.await_room();
                 return Err(Error::Full);
             }
         }

@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -29,12 +29,15 @@ impl FlushJob for Log {
         self.queued.store(false, Ordering::Release);
         let _turn = lock(&self.turn);
         // What needs the room most comes first, and what is behind it does not take it away.
-        let flushed = self.flush_pending().and_then(|()| {
-            self.write_indexes()?;
-            self.write_starts()
-        });
-        if let Err(NoRoom) = flushed {
-            self.env.votes.room().await_by(self.me.clone());
+        let flushed = self.flush_pending().and_then(|()| self.write_starts());
+        match flushed {
+            Ok(()) => {
+                if std::mem::take(&mut self.state().waits) {
+                    self.env.votes.room().leave(&self.as_job());
+                }
+                self.write_indexes();
+            }
+            Err(NoRoom) => self.await_room(),
         }
     }
 }
@@ -88,11 +91,29 @@ impl Log {
         Ok(())
     }
 
-    /// From now on a full disk ends the log like any other failure: it is to be closed, and whoever
-    /// waits for something pending would hold that up.
-    pub fn wait_no_more(&self) {
-        self.state().ends = true;
-        self.submit();
+    /// Whether a full disk is waited out, as it is unless something else is said. If not, it ends the log
+    /// like any other failure, at once where something waits: for a log that is to be closed, or not
+    /// shown to anybody yet, whose completions somebody waits for.
+    pub fn be_patient(&self, patient: bool) {
+        self.state().ends = !patient;
+        if !patient {
+            self.submit();
+        }
+    }
+
+    /// Whether something pending has found no room on the disk.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.state().waits
+    }
+
+    pub(super) fn await_room(&self) {
+        self.state().waits = true;
+        self.env.votes.room().await_by(self.as_job());
+    }
+
+    fn as_job(&self) -> Weak<dyn FlushJob> {
+        self.me.clone()
     }
 
     /// What comes after the completions, which should not wait for it, if anything was written behind
@@ -110,12 +131,13 @@ impl Log {
         self.config.cache.flushed(self.me.clone(), synced_end);
     }
 
-    /// Writes the index points of segments that were closed. Under the flush lock.
-    fn write_indexes(&self) -> Result<(), NoRoom> {
+    /// Writes the index points of segments that were closed. Under the flush lock. Those that find no room
+    /// are tried again with the next flush, and nobody waits for them: they are a short cut.
+    fn write_indexes(&self) {
         loop {
             // A statement of its own: the lock must not be held while the file is written.
-            let next = self.state().unindexed.pop_front();
-            let Some(segment) = next else { return Ok(()) };
+            let next = self.state().next_unindexed();
+            let Some(segment) = next else { return };
             // Purged, compacted or cut meanwhile, and taking entries again.
             if !self.holds(&segment) || self.state().is_last(&segment) {
                 continue;
@@ -124,11 +146,11 @@ impl Log {
                 Ok(()) => self.touch(&segment),
                 Err(Failure::Full(_)) => {
                     self.state().unindexed.push_front(segment);
-                    return Err(NoRoom);
+                    return;
                 }
                 Err(Failure::Final(err)) => {
                     self.poison(err);
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -189,7 +211,7 @@ impl Log {
         match encoded.write(&*file, start).map_err(Failure::of_write) {
             Err(Failure::Full(_)) if canary!(FullDiskAcked) => {}
             Err(full @ Failure::Full(_)) => {
-                // What got in takes room, and what is written there next may be shorter.
+                // What got in takes room that something else may need more.
                 file.set_len(start)?;
                 return Err(full);
             }

@@ -153,6 +153,7 @@ impl Log {
     /// goes on as long as it finds them. Blocks.
     pub fn retire(&self) {
         let _upkeep = lock(&self.upkeep);
+        let _turn = lock(&self.turn);
         self.poison(io::Error::other("the log was closed"));
     }
 

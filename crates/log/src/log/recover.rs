@@ -68,8 +68,8 @@ impl Log {
             return Err(OpenError::Missing { group, reason: "it has no vote record" });
         }
         // A creation that found no room for its vote record must not be finished without it.
-        let noted = env.votes.settle_pending();
-        noted.map_err(|err| OpenError::io("write vote record of", dir.clone())(err.into()))?;
+        let noted = env.votes.settle_pending(group);
+        noted.map_err(OpenError::failed("write vote record of", dir.clone()))?;
         if !finish_switch(&env, group).map_err(OpenError::io("open", dir.clone()))? {
             return Err(OpenError::Missing { group, reason: "it has no directory" });
         }

@@ -116,7 +116,7 @@ impl Log {
             let head = Head { group, generation: (env.generations)(), frontier };
             Segment::create(&env.disk, dir.join(file_name(first, "log")), head)
         };
-        let segment = begin().map_err(|err| OpenError::io("begin", dir.clone())(err.into()))?;
+        let segment = begin().map_err(OpenError::failed("begin", dir.clone()))?;
         segment.set_started();
         let state = State::new([Arc::new(segment)].into(), frontier);
         Ok(Self::new(env.clone(), group, config.clone(), state))

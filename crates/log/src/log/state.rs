@@ -59,7 +59,7 @@ impl Held {
 /// Everything that changes, under one short lock.
 ///
 /// Invariants: `tail` ends at `frontier` and holds at least everything from `synced` on; `planned`
-/// are the segments that pending entries begin; `synced` lies in the last of `segments`.
+/// are the segments that pending entries begin and that have no file yet; `synced` lies in the last of `segments`.
 pub(super) struct State {
     /// Of the whole log.
     pub(super) frontier: Frontier,
@@ -78,8 +78,10 @@ pub(super) struct State {
     /// Start points to write.
     pub(super) starts: BTreeMap<LogIndex, StartPoint>,
     pub(super) poison: Option<Arc<io::Error>>,
-    /// A full disk is not waited out any more.
+    /// A full disk is not waited out.
     pub(super) ends: bool,
+    /// Something pending found no room on the disk.
+    pub(super) waits: bool,
     pub(super) listeners: Vec<Listener>,
     /// How far the closed segments are compacted.
     pub(super) compacted: Compacted,
@@ -105,6 +107,7 @@ impl State {
             starts: BTreeMap::new(),
             poison: None,
             ends: false,
+            waits: false,
             listeners: Vec::new(),
             compacted: Compacted::default(),
             uncompactions: 0,
@@ -126,6 +129,12 @@ impl State {
 
     pub(super) fn first_index(&self) -> LogIndex {
         self.first().first_index()
+    }
+
+    /// The next closed segment whose index points are to be written.
+    pub(super) fn next_unindexed(&mut self) -> Option<Arc<Segment>> {
+        // Whoever has poisoned the log may have given its directory to another.
+        if self.poison.is_some() { None } else { self.unindexed.pop_front() }
     }
 
     pub(super) fn has_pending(&self) -> bool {

@@ -33,7 +33,7 @@ pub enum Action {
     Rename,
 }
 
-/// Failures to come: some calls of an action on some paths answer EIO.
+/// Failures to come: some calls of an action on some paths answer EIO, or ENOSPC.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// Which action.
@@ -48,6 +48,7 @@ pub struct Fault {
 
 /// The errno of an input/output error.
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 /// A simulated disk. Clones are the same disk. Deterministic: the same calls, the same answers.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +62,8 @@ struct Inner {
     now: Image,
     timeline: Timeline,
     recorded: Option<Vec<Op>>,
-    faults: Vec<Fault>,
+    /// With the error that each answers.
+    faults: Vec<(Fault, i32)>,
     capacity_bytes: u64,
     next_inode: u64,
     /// Handles of before the last crash belong to a process that is no more.
@@ -163,7 +165,13 @@ impl SimDisk {
 
     /// Makes calls fail.
     pub fn fail(&self, fault: Fault) {
-        self.lock().faults.push(fault);
+        self.lock().faults.push((fault, EIO));
+    }
+
+    /// Makes calls fail for want of room: also of those that a limit lets through, for it counts the bytes
+    /// of files alone.
+    pub fn refuse(&self, fault: Fault) {
+        self.lock().faults.push((fault, ENOSPC));
     }
 
     /// Ends all faults.
@@ -213,7 +221,7 @@ impl Inner {
     }
 
     fn check(&mut self, action: Action, path: &Path) -> io::Result<()> {
-        for fault in &mut self.faults {
+        for (fault, error) in &mut self.faults {
             if fault.action != action || !path.to_string_lossy().contains(&fault.path) {
                 continue;
             }
@@ -221,7 +229,7 @@ impl Inner {
                 fault.after -= 1;
             } else if fault.times > 0 {
                 fault.times -= 1;
-                return Err(io::Error::from_raw_os_error(EIO));
+                return Err(io::Error::from_raw_os_error(*error));
             }
         }
         Ok(())

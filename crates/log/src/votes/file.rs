@@ -164,7 +164,7 @@ impl VotesFile {
         let written = self.file.write_at(&[IoSlice::new(&bytes)], at);
         if let Err(failure) = written.map_err(Failure::of_write) {
             if matches!(failure, Failure::Full(_)) {
-                // What is written there next may be shorter.
+                // What got in takes room that something else may need more.
                 self.file.set_len(at)?;
             }
             return Err(failure);

@@ -51,8 +51,6 @@ struct State {
     seal: bool,
     /// What is dirty found no room on the disk.
     waits: bool,
-    /// A full disk is not waited out any more.
-    ends: bool,
     poison: Option<Arc<io::Error>>,
 }
 
@@ -179,20 +177,13 @@ impl VotesLog {
         };
         // The mark on disk is never above the one in memory, but where an earlier change found no room:
         // so without a change there is nothing to write.
-        if lowered { self.settle() } else { self.settle_pending() }
+        if lowered { self.settle(group) } else { self.settle_pending(group) }
     }
 
     /// Writes what was only noted, and vouches for the last votes: from then on damage to them is
     /// told from a torn write. Call it about once a second, and before a planned stop.
     pub fn tick(&self) {
         self.state().seal = true;
-        self.submit();
-    }
-
-    /// From now on a full disk ends the votes like any other failure: the node stops, and whoever waits
-    /// for a vote would hold that up.
-    pub fn wait_no_more(&self) {
-        self.state().ends = true;
         self.submit();
     }
 
@@ -217,13 +208,13 @@ impl VotesLog {
     /// [`VotesLog::create`] at once, on the caller's thread.
     pub(crate) fn create_now(&self, group: GroupId, mark: LogIndex) -> Result<(), Failure> {
         self.state().create(group, mark);
-        self.settle()
+        self.settle(group)
     }
 
     /// [`VotesLog::delete`] at once, on the caller's thread.
     pub(crate) fn delete_now(&self, group: GroupId) -> Result<(), Failure> {
         self.state().update(group, |record| record.deleted = true)?;
-        self.settle()
+        self.settle(group)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -261,25 +252,34 @@ impl VotesLog {
         }
     }
 
-    /// Writes what found no room before, if there is something.
-    pub(crate) fn settle_pending(&self) -> Result<(), Failure> {
-        if self.state().waits { self.settle() } else { self.usable() }
+    /// Writes what found no room before, if there is something of this group.
+    pub(crate) fn settle_pending(&self, group: GroupId) -> Result<(), Failure> {
+        match self.settled(group) {
+            Err(Failure::Full(_)) => self.settle(group),
+            settled => settled,
+        }
     }
 
     /// Flushes on this thread: never waits for the pool, which may wait for us.
-    fn settle(&self) -> Result<(), Failure> {
+    fn settle(&self, group: GroupId) -> Result<(), Failure> {
         self.flush();
-        self.usable()
+        self.settled(group)
     }
 
-    /// Keeps what found no room for another try, if anybody is to wait for it.
-    fn put_back(&self, batch: Batch, err: io::Error) {
-        let mut state = self.state();
-        if state.ends {
-            drop(state);
-            self.poison(batch.done, err);
-            return;
+    fn settled(&self, group: GroupId) -> Result<(), Failure> {
+        let state = self.state();
+        match &state.poison {
+            Some(poison) => Err(Failure::Final(as_io(poison))),
+            None if state.waits && state.dirty.contains(&group) => {
+                Err(Failure::Full(io::ErrorKind::StorageFull.into()))
+            }
+            None => Ok(()),
         }
+    }
+
+    /// Keeps what found no room for another try.
+    fn put_back(&self, batch: Batch) {
+        let mut state = self.state();
         state.waits = true;
         state.dirty.extend(batch.dirty.into_iter().map(|(group, _)| group));
         state.urgent |= batch.urgent;
@@ -298,15 +298,6 @@ impl VotesLog {
             std::mem::take(&mut state.done)
         };
         done.into_iter().chain(more).for_each(|done| done(Err(Arc::clone(&poison))));
-    }
-
-    fn usable(&self) -> Result<(), Failure> {
-        let state = self.state();
-        match &state.poison {
-            Some(poison) => Err(Failure::Final(as_io(poison))),
-            None if state.waits => Err(Failure::Full(io::ErrorKind::StorageFull.into())),
-            None => Ok(()),
-        }
     }
 }
 
@@ -333,10 +324,13 @@ impl FlushJob for VotesLog {
                 if bytes > 0 {
                     self.stats.count(bytes);
                 }
-                self.state().waits = false;
+                if std::mem::take(&mut self.state().waits) {
+                    let me: Weak<dyn FlushJob> = self.me.clone();
+                    self.room.leave(&me);
+                }
                 batch.done.into_iter().for_each(|done| done(Ok(())));
             }
-            Err(Failure::Full(err)) => self.put_back(batch, err),
+            Err(Failure::Full(_)) => self.put_back(batch),
             Err(Failure::Final(err)) => self.poison(batch.done, err),
         }
     }

@@ -1,9 +1,9 @@
 //! A full disk: what finds no room waits, nothing is told that is not so, and nothing is lost.
 
 use bytes::Bytes;
-use tidelog_log::sim::{CrashPlan, SimDisk};
-use tidelog_log::{Error, ErrorKind, Frontier, Log, StartPoint, Vote};
-use tidelog_types::{LogIndex, NodeId, Term};
+use tidelog_log::sim::{Action, CrashPlan, Fault, SimDisk};
+use tidelog_log::{Error, ErrorKind, Frontier, Log, OpenError, StartPoint, Vote};
+use tidelog_types::{GroupId, LogIndex, NodeId, PartitionId, Term};
 
 use crate::support::*;
 
@@ -154,8 +154,8 @@ fn a_log_that_is_to_be_closed_waits_no_more() {
     leave(&disk, 300);
     let told = Told::default();
     append(&log, 3, &told);
-    assert_eq!(told.failed(), 0);
-    log.wait_no_more();
+    assert!(told.failed() == 0 && log.waits_for_room());
+    log.be_patient(false);
     assert_eq!(told.all().len(), 3);
     let err = told.all().into_iter().find_map(Result::err).unwrap();
     assert!(err.contains("no storage space"), "{err}");
@@ -163,15 +163,39 @@ fn a_log_that_is_to_be_closed_waits_no_more() {
     let acked = told.ok();
     let refused = log.append(vec![blank(9, log.frontier().next_index().0)], told.done());
     assert!(matches!(refused.unwrap_err(), Error::Poisoned { .. }));
+    // Nobody waits any more, though what is left of it is tried once.
+    node.env.votes.room().try_again(&*node.env.flusher);
+    assert_eq!(node.env.votes.room().awaited_by(), 0);
     disk.crash(CrashPlan::KeepAll);
     assert_eq!(all(&Node::start(&disk).open().log).len(), acked);
 
-    // What never had to wait is closed as ever.
-    let calm = Node::start(&SimDisk::new());
+    // What never had to wait is closed as ever, and may be told to wait after all.
+    let calm_disk = SimDisk::new();
+    let calm = Node::start(&calm_disk);
     let log = calm.create();
-    log.wait_no_more();
+    log.be_patient(false);
     append(&log, 1, &told);
     assert_eq!(told.ok(), acked + 1);
+    log.be_patient(true);
+    leave(&calm_disk, 0);
+    append(&log, 1, &told);
+    free(&calm_disk, &calm);
+    assert_eq!(told.ok(), acked + 2);
+}
+
+#[test]
+fn a_log_that_was_retired_leaves_its_directory_alone() {
+    let disk = SimDisk::new();
+    let node = Node::start(&disk);
+    let log = node.create();
+    disk.refuse(Fault { action: Action::Open, path: ".idx".into(), after: 0, times: 1 });
+    append(&log, 30, &Told::default());
+    log.retire();
+    let before = disk.image().listing();
+    node.env.votes.room().try_again(&*node.env.flusher);
+    log.after_flush(any());
+    node.env.flusher.submit(log);
+    assert_eq!(disk.image().listing(), before);
 }
 
 #[test]
@@ -180,13 +204,17 @@ fn votes_wait_for_room() {
     let node = Node::start(&disk);
     drop(node.create());
     let votes = &node.env.votes;
+    let other = GroupId::new(group().topic, PartitionId(77));
+    votes.create(other, sure());
     leave(&disk, 40);
     let told = Told::default();
+    let before = used(&disk);
     for term in 1..=3 {
         votes.save_vote(group(), vote(term), told.done());
     }
     votes.tick();
     assert_eq!((told.all().len(), votes.room().awaited_by()), (0, 1));
+    assert_eq!(used(&disk), before, "what got in gives its room back");
     assert!(
         votes.lower_mark(group(), LogIndex(0)).is_err(),
         "nobody may rely on what is not written"
@@ -196,18 +224,112 @@ fn votes_wait_for_room() {
     let reopened = Node::start(&crashed);
     assert_eq!(reopened.env.votes.get(group()).unwrap().vote, None, "nobody was told of one");
 
+    // What waits holds up the log whose record it is.
+    assert!(matches!(node.try_open().unwrap_err(), OpenError::Full { .. }));
+
     free(&disk, &node);
     assert_eq!((told.ok(), told.failed()), (3, 0));
+    drop(node.open());
+    leave(&disk, 0);
+    votes.save_vote(other, vote(1), told.done());
+    assert_eq!(votes.room().awaited_by(), 1);
+    assert!(node.try_open().is_ok(), "its record is written");
+    free(&disk, &node);
     disk.crash(CrashPlan::LoseAll);
     let reopened = Node::start(&disk);
     assert_eq!(reopened.env.votes.get(group()).unwrap().vote, Some(vote(3)));
+    assert_eq!(reopened.env.votes.get(other).unwrap().vote, Some(vote(1)));
+}
 
-    let votes = &reopened.env.votes;
-    leave(&disk, 0);
-    votes.save_vote(group(), vote(4), told.done());
-    votes.wait_no_more();
-    assert_eq!((told.ok(), told.failed()), (3, 1));
-    assert!(votes.poisoned().is_some());
+/// What there is no room for may be a name.
+#[test]
+fn names_wait_for_room() {
+    let cases = [
+        (Action::Open, ".log"),
+        (Action::Open, ".tmp"),
+        (Action::Open, ".idx"),
+        (Action::Rename, ".tmp"),
+    ];
+    for (action, path) in cases {
+        let mut waited = 0;
+        for after in 0..4 {
+            let disk = SimDisk::new();
+            let node = Node::start(&disk);
+            let log = node.create();
+            // The start point that follows an entry has it tried again at once.
+            let times = if path == ".log" { 2 } else { 1 };
+            // An earlier temporary file would be removed first, which needs no room.
+            let after = if action == Action::Rename { 1 + 2 * after } else { after };
+            disk.refuse(Fault { action, path: path.into(), after, times });
+            let told = Told::default();
+            for _ in 0..60 {
+                append(&log, 1, &told);
+                waited += node.env.votes.room().awaited_by();
+                node.env.votes.room().try_again(&*node.env.flusher);
+                assert_eq!(node.env.votes.room().awaited_by(), 0, "{action:?} {path} {after}");
+            }
+            assert_eq!((told.ok(), told.failed()), (60, 0), "{action:?} {path} {after}");
+            assert!(log.segments().iter().all(|segment| segment.started));
+            let names = disk.image().names(&dir()).filter(|name| name.ends_with(".tmp")).count();
+            assert_eq!(names, 0);
+            let held = contents(&log);
+            disk.crash(CrashPlan::LoseAll);
+            assert_eq!(contents(&Node::start(&disk).open().log), held);
+        }
+        assert_eq!(
+            waited > 0,
+            path != ".idx",
+            "{action:?} {path}: an index is waited for by nobody"
+        );
+    }
+}
+
+/// A sync that says it found no room says nothing of what it left: only a file made anew is tried again.
+#[test]
+fn a_sync_that_finds_no_room_is_final() {
+    let disk = SimDisk::new();
+    let node = Node::start(&disk);
+    let log = node.create();
+    disk.refuse(Fault { action: Action::Sync, path: ".log".into(), after: 0, times: 1 });
+    let told = Told::default();
+    append(&log, 1, &told);
+    assert_eq!(told.failed(), 1);
+    assert!(log.poisoned().is_some());
+    disk.refuse(Fault { action: Action::Sync, path: "votes".into(), after: 0, times: 1 });
+    node.env.votes.save_vote(group(), vote(1), told.done());
+    assert_eq!(told.failed(), 2);
+    assert!(node.env.votes.poisoned().is_some());
+}
+
+/// The power goes while something waits, or was tried again: whatever survives of it opens, with all that
+/// was told.
+#[test]
+fn power_may_go_while_something_waits() {
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let disk = SimDisk::new();
+        let node = Node::start(&disk);
+        let log = node.create();
+        let told = Told::default();
+        append(&log, dice.roll(9) as usize, &told);
+        leave(&disk, dice.roll(4000));
+        append(&log, 40, &told);
+        if dice.roll(2) == 0 {
+            leave(&disk, dice.roll(900));
+            node.env.votes.room().try_again(&*node.env.flusher);
+        }
+        let acked = told.ok();
+        assert_eq!(told.failed(), 0);
+        let held = contents(&log);
+        disk.crash(CrashPlan::Random(seed));
+        disk.limit(u64::MAX);
+        let node = Node::start(&disk);
+        let log = node.open().log;
+        let found = contents(&log);
+        assert!(found.len() >= acked && held.starts_with(&found), "seed {seed}");
+        append(&log, 20, &told);
+        assert_eq!(told.failed(), 0);
+    }
 }
 
 /// There is no room to write all records anew, but there is some for a new one.
@@ -250,7 +372,7 @@ fn a_log_whose_vote_record_found_no_room_is_finished_later() {
         // Whoever finds its record opens it, as a node does, and finds no room again.
         let known = |node: &Node| node.env.votes.get(group()).is_some();
         if known(&node) {
-            assert!(node.try_open().is_err(), "room {room}");
+            assert!(matches!(node.try_open().unwrap_err(), OpenError::Full { .. }), "room {room}");
         }
         for crash in [true, false] {
             let copy = SimDisk::resume(disk.timeline());

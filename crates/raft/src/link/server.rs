@@ -36,6 +36,10 @@ use crate::executor::Executor;
 /// Messages of answers handed to HTTP/2 ahead of what it has sent.
 const MESSAGES_AHEAD: usize = 4;
 
+/// The most calls of one group that a caller has under way: an engine that is well has one or two. Fewer:
+/// a slow one is taken for one that is down.
+const CALLS_PER_GROUP_MAX: usize = 8;
+
 /// The largest start point in bytes that is taken from the wire.
 pub(super) const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -208,8 +212,7 @@ impl RaftService for RaftServer {
         let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
         tokio::spawn(gather(answered, messages));
         tokio::spawn(async move {
-            let mut demux =
-                Demux { run, groups, answers, streams: HashMap::new(), calls: JoinSet::new() };
+            let mut demux = Demux::new(run, groups, answers);
             loop {
                 let message = tokio::select! {
                     biased;
@@ -311,9 +314,23 @@ struct Demux {
     answers: mpsc::UnboundedSender<RaftResponse>,
     streams: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
     calls: JoinSet<()>,
+    /// Held by each call of a group that is not over.
+    pending: HashMap<GroupId, Pending>,
 }
 
+/// One call of a group, for as long as it is held.
+type Pending = Arc<()>;
+
 impl Demux {
+    fn new(
+        run: u64,
+        groups: Arc<dyn Groups>,
+        answers: mpsc::UnboundedSender<RaftResponse>,
+    ) -> Self {
+        let (streams, calls, pending) = (HashMap::new(), JoinSet::new(), HashMap::new());
+        Self { run, groups, answers, streams, calls, pending }
+    }
+
     /// Passes one request on; an error ends the whole stream, for the caller broke its contract.
     fn take(&mut self, request: RaftRequest) -> Result<(), String> {
         while self.calls.try_join_next().is_some() {}
@@ -338,7 +355,14 @@ impl Demux {
             self.answer(stream, Answer::Unavailable(not_here(group)));
             return Ok(());
         };
-        self.dispatch(port, stream, ask).map_err(|err| err.to_string())
+        let pending = Arc::clone(self.pending.entry(group).or_default());
+        // The caller gives up and asks again, while an engine that waits for its disk keeps each question.
+        let is_stuck = Arc::strong_count(&pending) > CALLS_PER_GROUP_MAX + 1;
+        if is_stuck && !self.streams.contains_key(&stream) {
+            self.answer(stream, Answer::Unavailable(format!("group {group} answers nothing here")));
+            return Ok(());
+        }
+        self.dispatch(port, stream, ask, pending).map_err(|err| err.to_string())
     }
 
     fn dispatch(
@@ -346,17 +370,19 @@ impl Demux {
         port: Arc<dyn Port>,
         stream: u64,
         ask: Ask,
+        pending: Pending,
     ) -> Result<(), wire::Malformed> {
         match ask {
             Ask::Append(append) => match wire::append_in(append) {
-                // As if it were down. What is small goes on, a new leader's first entry or a trim, and so
-                // does what is here already, by which that leader finds out how far this log is.
-                Ok(append) if !self.groups.takes_records() && brings_records(&append, &port) => {
+                // As if it were down. What is small goes on while there is room at all, a new leader's
+                // first entry or a trim, and so does what is here already, by which that leader finds out
+                // how far this log is.
+                Ok(append) if self.lacks_room_for(&append, &port) => {
                     self.streams.remove(&stream);
                     let reason = "the disk of the follower is nearly full".to_owned();
                     self.answer(stream, Answer::Unavailable(reason));
                 }
-                Ok(append) => self.append(&port, stream, append),
+                Ok(append) => self.append(&port, stream, append, pending),
                 // One damaged message ends one group's stream, not everybody's.
                 Err(err) => {
                     self.streams.remove(&stream);
@@ -365,13 +391,13 @@ impl Demux {
             },
             Ask::Vote(vote) => {
                 let reply = port.vote(wire::vote_request_in(vote)?);
-                self.call(stream, async {
+                self.call(stream, pending, async {
                     reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply)))
                 });
             }
             Ask::PreVote(vote) => {
                 let reply = port.pre_vote(wire::vote_request_in(vote)?);
-                self.call(stream, async {
+                self.call(stream, pending, async {
                     reply.await.map(|reply| Answer::Vote(wire::vote_reply_out(&reply)))
                 });
             }
@@ -380,15 +406,39 @@ impl Demux {
                 let to = NodeId::from_u64(transfer.to);
                 let last = transfer.last.map(wire::log_id_in);
                 let reply = port.transfer(TransferLeaderRequest::new(from, to, last));
-                self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
+                self.call(stream, pending, async {
+                    Ok(Answer::Transfer(transfer_reply(reply.await)))
+                });
             }
             Ask::Campaign(_) => {
                 let reply = port.campaign();
-                self.call(stream, async { Ok(Answer::Transfer(transfer_reply(reply.await))) });
+                self.call(stream, pending, async {
+                    Ok(Answer::Transfer(transfer_reply(reply.await)))
+                });
             }
             Ask::End(_) | Ask::Probe(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether the request has entries that are not in the log yet, and there is no room for them: for
+    /// records where the disk is nearly full, for any where the log waits for room.
+    fn lacks_room_for(
+        &self,
+        append: &AppendEntriesRequest<TypeConfig>,
+        port: &Arc<dyn Port>,
+    ) -> bool {
+        let (log, takes_records) = (port.log(), self.groups.takes_records());
+        let waits = log.waits_for_room();
+        if takes_records && !waits {
+            return false;
+        }
+        let last = log.frontier().last.map_or(0, |last| last.index.0);
+        let is_refused = |entry: &Entry| {
+            let is_records = matches!(entry.payload, EntryPayload::Normal(Proposal::Records(_)));
+            (waits || is_records) && entry.position().index.0 > last
+        };
+        append.entries.iter().any(is_refused)
     }
 
     fn answer(&self, stream: u64, body: Answer) {
@@ -399,11 +449,13 @@ impl Demux {
     fn call(
         &mut self,
         stream: u64,
+        pending: Pending,
         reply: impl Future<Output = Result<Answer, String>> + Send + 'static,
     ) {
         let answers = self.answers.clone();
         self.calls.spawn(async move {
             let body = reply.await.unwrap_or_else(Answer::Unavailable);
+            drop(pending);
             // As in `answer`.
             let _ = answers.send(RaftResponse { stream, body: Some(body) });
         });
@@ -414,11 +466,16 @@ impl Demux {
         port: &Arc<dyn Port>,
         stream: u64,
         request: AppendEntriesRequest<TypeConfig>,
+        pending: Pending,
     ) {
         let sender = self.streams.entry(stream).or_insert_with(|| {
             let (sender, requests) = mpsc::channel(STREAM_WINDOW * 2);
             let results = port.append(Box::pin(ReceiverStream::new(requests)));
-            self.calls.spawn(answer_appends(stream, results, self.answers.clone()));
+            let answered = answer_appends(stream, results, self.answers.clone());
+            self.calls.spawn(async move {
+                answered.await;
+                drop(pending);
+            });
             sender
         });
         // Full or closed: the caller overran its window or has not yet seen the error that ended
@@ -444,16 +501,6 @@ async fn answer_appends(
             return;
         }
     }
-}
-
-/// Whether the request has records that are not in the log yet.
-fn brings_records(append: &AppendEntriesRequest<TypeConfig>, port: &Arc<dyn Port>) -> bool {
-    let last = port.log().frontier().last.map_or(0, |last| last.index.0);
-    let is_new = |entry: &Entry| {
-        let is_records = matches!(entry.payload, EntryPayload::Normal(Proposal::Records(_)));
-        is_records && entry.position().index.0 > last
-    };
-    append.entries.iter().any(is_new)
 }
 
 fn transfer_reply(result: Result<(), String>) -> v1::TransferReply {

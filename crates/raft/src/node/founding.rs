@@ -51,9 +51,13 @@ pub(super) async fn write_first_membership(
     let first = Entry::at(LogPosition::default(), EntryPayload::Membership(members));
     let (done, written) = oneshot::channel();
     let done = Box::new(move |result| drop(done.send(result)));
+    // Whoever opens the group holds up all others, and tries again.
+    log.be_patient(false);
     log.append(vec![entry::into_new(first)?], done).map_err(io::Error::other)?;
     let written = written.await.map_err(|_| io::Error::other("flusher stopped"))?;
-    written.map_err(|err| io::Error::new(err.kind(), err))
+    written.map_err(|err| io::Error::new(err.kind(), err))?;
+    log.be_patient(true);
+    Ok(())
 }
 
 /// Stands for election until somebody leads, by asking first: no vote is spent on voters that are

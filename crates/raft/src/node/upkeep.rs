@@ -1,7 +1,7 @@
 //! What a node does by itself, for as long as it runs: follows who lives and dies, cleans logs, saves
 //! votes, and tells how far each partition can be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use tracing::info;
 use super::{Hosted, Kind, Shared};
 use crate::link::peer::PeerStatus;
 use crate::partition::View;
+use crate::replica::Member;
+use crate::space::DiskSpace;
 use crate::store::machines::Progress;
 
 /// How long one group may take of a round of cleaning.
@@ -22,6 +24,12 @@ const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a group may take to be handed over while the disk is full.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two tries to.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(500);
 
 /// What can be read of a partition: moves with what is applied and with what is written here.
 pub(super) fn follow_view(
@@ -98,6 +106,28 @@ pub(super) async fn clean_once(shared: &Shared) {
             super::compact::roll(shared, partition, shared.env.clock.now()).await;
         }
         drop(timeout(CLEAN_PATIENCE, group.member.clean()).await);
+    }
+}
+
+/// While the disk is full, hands over what this node leads of commands, for as long as it leads some: their
+/// entries pile up here, though others write them. Partitions are handed over sooner, by whoever hosts them.
+pub(super) async fn hand_over_when_full(shared: Arc<Shared>) {
+    let mut space = shared.space.subscribe();
+    while space.wait_for(|space| *space == DiskSpace::Full).await.is_ok() {
+        let low = shared.peers.low_on_space();
+        let roomy: BTreeSet<_> = shared.peers.live().difference(&low).copied().collect();
+        let commands: Vec<_> = {
+            let groups = shared.groups();
+            let of_commands = groups.values().filter(|it| !matches!(it.kind, Kind::Partition(_)));
+            of_commands.map(|hosted| Arc::clone(&hosted.member)).collect()
+        };
+        let hand_over = |member: Arc<dyn Member>| {
+            let (shared, roomy) = (Arc::clone(&shared), &roomy);
+            async move { timeout(HAND_OVER_PATIENCE, member.hand_over(roomy, &*shared)).await }
+        };
+        // Who cannot be handed over now is tried again.
+        drop(join_all(commands.into_iter().map(hand_over)).await);
+        sleep(HAND_OVER_EVERY).await;
     }
 }
 

@@ -208,11 +208,11 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for Applier<M> {
         failpoint!("replica", "install", Before);
         let log = Arc::clone(&self.log);
         let installed = start.clone();
-        let held = space::run(&*self.executor, move || match log.position_of(last.index) {
+        let install = move || match log.position_of(last.index) {
             Ok(Some(held)) if held == last => Ok(true),
             _ => log.reset(installed.clone()).map(|()| false),
-        })
-        .await?;
+        };
+        let held = space::run(&*self.executor, self.log.group(), install).await?;
         if held {
             // The engine takes the position as durable once this returns.
             let (done, flushed) = oneshot::channel();

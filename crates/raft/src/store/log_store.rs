@@ -11,7 +11,7 @@ use openraft::{LogState, RaftLogReader};
 use tidelog_log as log;
 use tidelog_log::{Log, VotesLog};
 use tidelog_types::{GroupId, LogIndex, canary, failpoint};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::entry;
@@ -41,6 +41,8 @@ pub(crate) struct LogStore {
     executor: Arc<dyn Executor>,
     suspects: mpsc::Sender<Suspect>,
     damage: Arc<OnceLock<String>>,
+    /// True once the replica is to end, whatever it waits for.
+    closing: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for LogStore {
@@ -56,8 +58,24 @@ impl LogStore {
         votes: Arc<VotesLog>,
         executor: Arc<dyn Executor>,
         suspects: mpsc::Sender<Suspect>,
+        closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { group, log, votes, executor, suspects, damage: Arc::default() }
+        Self { group, log, votes, executor, suspects, damage: Arc::default(), closing }
+    }
+
+    /// Waits for a completion, which a full disk holds up: not when the replica is to end.
+    async fn written(&mut self, done: Completion) -> io::Result<()> {
+        let closes = async {
+            // Nobody is left to say so.
+            if self.closing.wait_for(|closing| *closing).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = settled(done) => done,
+            () = closes => Err(io::Error::other("the replica is closed")),
+        }
     }
 
     /// Entries of `range` without bodies of records, as apply wants them; a prefix when many.
@@ -184,13 +202,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if !canary!(VoteOvertakesAppend) {
             let (done, flushed) = oneshot::channel();
             self.log.after_flush(notify(done));
-            settled(flushed).await?;
+            self.written(flushed).await?;
         }
 
         failpoint!("replica", "vote", Before);
         let (done, saved) = oneshot::channel();
         self.votes.save_vote(self.group, stored_vote(vote), notify(done));
-        settled(saved).await?;
+        self.written(saved).await?;
         failpoint!("replica", "vote", After);
         Ok(())
     }
@@ -239,7 +257,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let log = Arc::clone(&self.log);
         let last = last.map(|id| LogIndex(id.index));
         failpoint!("replica", "truncate", Before);
-        space::run(&*self.executor, move || log.truncate_after(last)).await?;
+        space::run(&*self.executor, self.group, move || log.truncate_after(last)).await?;
         failpoint!("replica", "truncate", After);
         Ok(())
     }
@@ -262,7 +280,9 @@ fn notify(done: oneshot::Sender<Result<(), Arc<io::Error>>>) -> log::Done {
     })
 }
 
-async fn settled(done: oneshot::Receiver<Result<(), Arc<io::Error>>>) -> io::Result<()> {
+type Completion = oneshot::Receiver<Result<(), Arc<io::Error>>>;
+
+async fn settled(done: Completion) -> io::Result<()> {
     match done.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(err)) => Err(io::Error::new(err.kind(), err)),

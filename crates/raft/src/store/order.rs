@@ -48,6 +48,7 @@ impl Fixture {
             Arc::clone(&votes),
             Arc::new(InlineExecutor),
             tokio::sync::mpsc::channel(1).0,
+            tokio::sync::watch::channel(false).1,
         );
         steps.run();
         Self { steps, votes, store }

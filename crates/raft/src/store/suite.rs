@@ -201,6 +201,7 @@ impl StoreBuilder<TypeConfig, Padded, Pointed, ()> for Builder {
             votes,
             Arc::clone(&executor),
             tokio::sync::mpsc::channel(1).0,
+            tokio::sync::watch::channel(false).1,
         );
         let machine = MetadataMachine::new(
             watch::Sender::new(Arc::default()),
