@@ -25,7 +25,7 @@ pub(crate) const DATA_DIR: &str = "/data";
 pub(crate) const REPLICAS: u32 = 3;
 
 /// Coordinators of consumer groups: enough to be on several brokers.
-const COORDINATORS: u32 = 2;
+pub(crate) const COORDINATORS: u32 = 2;
 
 /// The name of the host that runs a broker.
 pub(crate) fn host(id: u32) -> String {
@@ -34,7 +34,7 @@ pub(crate) fn host(id: u32) -> String {
 
 /// Where clients find the brokers.
 pub(crate) fn bootstrap(plan: &Plan) -> Vec<String> {
-    plan.ids().map(|id| format!("{}:7071", host(id))).collect()
+    plan.first_ids().map(|id| format!("{}:7071", host(id))).collect()
 }
 
 /// What the operator does while it is on.
@@ -82,6 +82,8 @@ pub(crate) struct Machine {
     pub(crate) network: HostNetwork,
     /// What the operator does, which is everybody's.
     pub(crate) storms: Storms,
+    /// Whether it stands there: not before its broker is to join, nor once it was taken away.
+    pub(crate) is_there: bool,
     /// Whether the broker's process runs.
     pub(crate) runs: bool,
     /// Whether the disk has failed since the process began: replicas may have stopped.
@@ -91,9 +93,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Puts the machines of `plan` into `sim`; each begins with an empty disk, and runs.
+    /// Puts the machines of `plan` into `sim`; each begins with an empty disk, and those of the first
+    /// brokers run.
     pub(crate) fn all(plan: &Plan, sim: &mut Sim<'_>, storms: &Storms, trace: &Trace) -> Vec<Self> {
-        plan.ids().map(|id| Self::new(plan, id, sim, storms.clone(), trace)).collect()
+        let machines = plan.ids().map(|id| Self::new(plan, id, sim, storms.clone(), trace));
+        let mut machines: Vec<_> = machines.collect();
+        let first = plan.brokers as usize;
+        machines[first..].iter_mut().for_each(|machine| machine.take_away(sim));
+        machines
     }
 
     fn new(plan: &Plan, id: u32, sim: &mut Sim<'_>, storms: Storms, trace: &Trace) -> Self {
@@ -105,6 +112,7 @@ impl Machine {
             clock: SimClock::default(),
             network: HostNetwork::new(&name, trace.clone()),
             storms,
+            is_there: true,
             runs: true,
             hurt: false,
             gave_up: Arc::default(),
@@ -167,14 +175,27 @@ impl Machine {
         self.start(sim);
     }
 
-    /// Starts the process, if it does not run.
+    /// The machine stands there from now on, and its process runs.
+    pub(crate) fn set_up(&mut self, sim: &mut Sim<'_>) {
+        self.is_there = true;
+        self.start(sim);
+    }
+
+    /// The machine stands there no more.
+    pub(crate) fn take_away(&mut self, sim: &mut Sim<'_>) {
+        self.kill(sim);
+        self.is_there = false;
+    }
+
+    /// Starts the process, if there is a machine on which it does not run.
     pub(crate) fn start(&mut self, sim: &mut Sim<'_>) {
-        if !std::mem::replace(&mut self.runs, true) {
+        if self.is_there && !std::mem::replace(&mut self.runs, true) {
             sim.bounce(host(self.id));
         }
     }
 }
 
+/// The broker `id`, of which the first `brokers` form the cluster and others join it.
 fn config(id: u32, brokers: u32) -> Config {
     let at = |host: &str, port| HostPort { host: host.to_owned(), port };
     let initial = |id| InitialBroker { id: BrokerId(id), address: at(&host(id), 7171) };
@@ -184,6 +205,10 @@ fn config(id: u32, brokers: u32) -> Config {
         initial_brokers: (1..=brokers).map(initial).collect(),
         ..Config::default()
     };
+    if id > brokers {
+        let seeds = std::mem::take(&mut config.initial_brokers);
+        config.seeds = seeds.into_iter().map(|first| first.address).collect();
+    }
     config.groups.coordinators = COORDINATORS;
     // Some brokers stop in time when their disk fills up, and some run into its end.
     config.storage.free_min = ByteSize(if id.is_multiple_of(2) { 256 << 10 } else { 0 });

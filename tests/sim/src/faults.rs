@@ -76,6 +76,11 @@ impl Kind {
         Self::ClockJump,
         Self::TransferStorm,
     ];
+
+    /// Whether it befalls one broker.
+    const fn is_of_one(self) -> bool {
+        !matches!(self, Self::PowerLossOfAll | Self::CutAll | Self::TransferStorm | Self::Moves)
+    }
 }
 
 /// One fault of a plan.
@@ -201,6 +206,9 @@ fn begin(
     let name = host(fault.broker);
     let others = || all.iter().filter(|other| **other != name);
     let machine = &mut machines[fault.broker as usize - 1];
+    if !machine.is_there && fault.kind.is_of_one() {
+        return false;
+    }
     match fault.kind {
         Kind::Kill if machine.runs => machine.kill(sim),
         Kind::PowerLoss if machine.runs => {

@@ -59,6 +59,19 @@ pub(crate) struct Violation {
     pub(crate) what: String,
 }
 
+/// How brokers came and went, by their ids.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    /// Those that joined and do their part.
+    pub(crate) joined: BTreeSet<u32>,
+    /// Drains that were called off.
+    pub(crate) called_off: u64,
+    /// Those that were drained until they held nothing.
+    pub(crate) drained: BTreeSet<u32>,
+    /// Those that the cluster does not list any more, and since when it is known.
+    pub(crate) removed: BTreeMap<u32, Duration>,
+}
+
 /// Everything that clients saw.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -80,6 +93,8 @@ pub(crate) struct History {
     pub(crate) end: Option<BTreeMap<Place, String>>,
     /// Records that were sent to the compacted topic, and those that were left in the end.
     pub(crate) viewed: Option<(u64, u64)>,
+    /// How brokers came and went.
+    pub(crate) changes: Changes,
     /// What went wrong already.
     pub(crate) violations: Vec<Violation>,
 }

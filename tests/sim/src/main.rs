@@ -41,11 +41,15 @@ mod recovering;
 #[cfg(tokio_unstable)]
 mod report;
 #[cfg(tokio_unstable)]
+mod roster;
+#[cfg(tokio_unstable)]
 mod rot;
 #[cfg(tokio_unstable)]
 mod run;
 #[cfg(tokio_unstable)]
 mod simulation;
+#[cfg(tokio_unstable)]
+mod steward;
 #[cfg(tokio_unstable)]
 mod surroundings;
 #[cfg(tokio_unstable)]

@@ -5,10 +5,12 @@
 //! with all kinds in every run, the frequent ones hide what the rare ones would show.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::dice::Dice;
 use crate::faults::{Fault, Kind};
+use crate::roster::Roster;
 
 /// When faults begin: the cluster has formed and the topic is there, or the seed is void.
 const FAULTS_FROM: Duration = Duration::from_secs(5);
@@ -27,10 +29,12 @@ const MOVES_PERCENT: u64 = 25;
 pub(crate) struct Plan {
     /// The seed.
     pub(crate) seed: u64,
-    /// Brokers of the cluster.
+    /// Brokers that form the cluster.
     pub(crate) brokers: u32,
     /// Whether replicas move.
     pub(crate) moves: bool,
+    /// Who joins and who leaves, if anybody does.
+    pub(crate) roster: Option<Roster>,
     /// Partitions of the topic, of three replicas each.
     pub(crate) partitions: u32,
     /// Size of a segment.
@@ -75,6 +79,7 @@ impl Plan {
             seed,
             brokers,
             moves,
+            roster: Roster::draw(seed, brokers, FAULTS_FROM, heal),
             partitions: dice.within(1..5) as u32,
             segment_bytes: dice.pick(&[4096, 16 * 1024, 64 * 1024, 1024 * 1024]),
             producers: dice.within(1..4) as u32,
@@ -94,11 +99,25 @@ impl Plan {
         if !calm && heal > FAULTS_FROM {
             plan.faults = plan.draw_faults(&mut dice);
         }
+        let wipes = plan.wipes();
+        if let Some(roster) = plan.roster.as_mut().filter(|_| wipes) {
+            roster.loses_disk();
+        }
         plan
     }
 
-    /// Ids of the brokers.
-    pub(crate) fn ids(&self) -> std::ops::RangeInclusive<u32> {
+    /// Brokers that there ever are, those that join included.
+    pub(crate) fn machines(&self) -> u32 {
+        self.brokers + self.roster.as_ref().map_or(0, |roster| roster.joins.len() as u32)
+    }
+
+    /// Ids of all brokers that there ever are.
+    pub(crate) fn ids(&self) -> RangeInclusive<u32> {
+        1..=self.machines()
+    }
+
+    /// Ids of those that form the cluster.
+    pub(crate) const fn first_ids(&self) -> RangeInclusive<u32> {
         1..=self.brokers
     }
 
@@ -135,17 +154,26 @@ impl Plan {
         if dice.percent(LASTING_PERCENT) {
             let at = FAULTS_FROM + dice.ms(0..(self.heal - FAULTS_FROM).as_millis() as u64);
             // A replica that has moved away need not find its rot.
-            let kinds: &[Kind] = if self.moves { &[Kind::Wipe] } else { &Kind::LASTING };
-            faults.push(self.fault(at, kinds, dice));
+            let stay = !self.moves && self.roster.is_none();
+            let kinds: &[Kind] = if stay { &Kind::LASTING } else { &[Kind::Wipe] };
+            let mut fault = self.fault(at, kinds, dice);
+            if let Some(roster) = &self.roster {
+                // It is the broker with the lost disk that is replaced.
+                (fault.broker, fault.aim) = (roster.leaves[0], None);
+            }
+            faults.push(fault);
+        }
+        if let Some(roster) = &self.roster {
+            faults.extend(roster.faults(self.seed).into_iter().filter(|it| it.at < self.heal));
         }
         faults.sort_by_key(|fault| fault.at);
         faults
     }
 
     fn fault(&self, at: Duration, kinds: &[Kind], dice: &mut Dice) -> Fault {
-        let broker = dice.within(1..u64::from(self.brokers) + 1) as u32;
-        let other =
-            (broker - 1 + dice.within(1..u64::from(self.brokers)) as u32) % self.brokers + 1;
+        let brokers = self.machines();
+        let broker = dice.within(1..u64::from(brokers) + 1) as u32;
+        let other = (broker - 1 + dice.within(1..u64::from(brokers)) as u32) % brokers + 1;
         let lasts = dice.ms(50..dice.clone().pick(&[500, 3_000, 8_000]));
         let aim = dice.percent(40).then(|| dice.roll());
         Fault { at, lasts, kind: dice.pick(kinds), broker, aim, other, dice: dice.roll() }
@@ -154,7 +182,10 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}", Self { faults: Vec::new(), ..self.clone() })?;
+        writeln!(f, "{:?}", Self { faults: Vec::new(), roster: None, ..self.clone() })?;
+        if let Some(roster) = &self.roster {
+            write!(f, "{roster}")?;
+        }
         self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
     }
 }

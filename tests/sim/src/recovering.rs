@@ -43,8 +43,10 @@ impl WorstDay {
     /// The worst day of a plan, if it has one.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
         let mut dice = Dice::new(plan.seed, "worst day");
-        // A broker that lost its disk stays out; with five brokers some partitions have nothing on one.
-        let has_one = dice.percent(30) && plan.brokers == 3 && !plan.wipes();
+        // A broker that lost its disk, or was removed, stays out; with five brokers some partitions have
+        // nothing on one.
+        let has_one =
+            dice.percent(30) && plan.brokers == 3 && plan.roster.is_none() && !plan.wipes();
         has_one.then(|| Self {
             left: dice.within(1..u64::from(plan.brokers) + 1) as u32,
             others_return: dice.percent(50),
@@ -90,11 +92,12 @@ impl WorstDay {
     }
 }
 
-fn until_all_ended(sim: &mut Sim<'_>) -> Result<(), String> {
+/// Goes on until all clients have ended.
+pub(crate) fn until_all_ended(sim: &mut Sim<'_>) -> Result<(), String> {
     let deadline = sim.elapsed() + ENDS_WITHIN;
     while !sim.step().map_err(|err| err.to_string())? {
         if sim.elapsed() >= deadline {
-            return Err(format!("the worst day is not over after {ENDS_WITHIN:?}"));
+            return Err(format!("what followed is not over after {ENDS_WITHIN:?}"));
         }
     }
     Ok(())
@@ -139,8 +142,8 @@ impl Stage {
         told.map_err(|err| err.to_string())
     }
 
-    /// Those that were lost are back.
-    async fn look_again(self) -> Result<(), Failure> {
+    /// Those that were lost, or removed, are back.
+    pub(crate) async fn look_again(self) -> Result<(), Failure> {
         sleep(BACK_FOR).await;
         let client = self.client("auditor").await;
         self.read_once_more(&client).await

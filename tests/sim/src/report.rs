@@ -138,6 +138,20 @@ fn page(seeds: Seeds, seconds: u64, commit: &str, figures: &Figures) -> Result<S
             format!("{} acked, {} read back", of("records acked")?, of("records read")?),
         );
     }
+    row(
+        "brokers that joined a running cluster",
+        of("brokers joined")?.to_string(),
+        of("brokers to join")?.to_string(),
+    );
+    row(
+        "brokers that were drained until they held nothing, and removed",
+        of("brokers removed")?.to_string(),
+        format!(
+            "{}; drains were called off and begun again {} times",
+            of("brokers to leave")?,
+            of("drains called off")?
+        ),
+    );
     row("planted bugs caught", of("bugs caught")?.to_string(), of("bugs planted")?.to_string());
     row(
         "crash states that recovered",

@@ -10,7 +10,7 @@ use turmoil::Sim;
 use crate::cluster::{Machine, Storms};
 use crate::faults::{Injector, Kind};
 use crate::figures::Figures;
-use crate::history::{Shared, Violation};
+use crate::history::{Changes, Shared, Violation};
 use crate::invariants::{self, replicas_agree, rot_is_found};
 use crate::observer::Observer;
 use crate::plan::Plan;
@@ -39,6 +39,10 @@ pub(crate) struct Report {
     acked: usize,
     read: usize,
     fired: BTreeMap<Kind, u32>,
+    /// How brokers came and went, and how many should.
+    changes: Changes,
+    to_join: usize,
+    to_leave: usize,
     /// How often a majority was lost for good.
     worst_days: u64,
     simulated: Duration,
@@ -61,6 +65,16 @@ impl Report {
         figures.count("records read", self.read as u64);
         figures.count("simulated ms", self.simulated.as_millis() as u64);
         figures.count("majorities lost for good", self.worst_days);
+        for (what, count) in [
+            ("brokers to join", self.to_join),
+            ("brokers joined", self.changes.joined.len()),
+            ("brokers to leave", self.to_leave),
+            ("brokers drained", self.changes.drained.len()),
+            ("brokers removed", self.changes.removed.len()),
+            ("drains called off", self.changes.called_off as usize),
+        ] {
+            figures.count(what, count as u64);
+        }
         for (kind, times) in &self.fired {
             figures.count(format!("fault {kind:?}"), u64::from(*times));
         }
@@ -70,8 +84,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acked, read, fired, worst_days, simulated } = self;
+        let Self { acked, read, fired, changes, to_join, to_leave, worst_days, simulated } = self;
         write!(f, "{acked} acked, {read} read, faults {fired:?}")?;
+        if to_join + to_leave > 0 {
+            let Changes { joined, called_off, drained, removed } = changes;
+            let (joined, drained, removed) = (joined.len(), drained.len(), removed.len());
+            write!(f, ", {joined} of {to_join} brokers joined, {drained} of {to_leave} drained")?;
+            write!(f, " ({called_off} times called off), {removed} removed")?;
+        }
         let day = if *worst_days > 0 { " and the worst day" } else { "" };
         write!(f, "{day} in {simulated:?}")
     }
@@ -113,7 +133,7 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
     let disks = stage.disks.to_vec();
     let mut observer = Observer::new(trace.clone(), stage.history.clone(), disks);
     let (worst_day, mut days) = (WorstDay::of(plan), 0);
-    if let Err(err) = run_load(plan, &mut sim, &mut machines, &mut injector, &mut observer) {
+    if let Err(err) = run_load(&stage, &mut sim, &mut machines, &mut injector, &mut observer) {
         stage.history.violated("clients_come_to_an_end", err);
     } else if let Err(err) = settle(&mut sim, &stage) {
         stage.history.violated("replicas_agree", err);
@@ -122,6 +142,10 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
         if let Err(err) = day.run(&mut sim, &mut machines, &stage) {
             stage.history.violated("clients_come_to_an_end", err);
         }
+    } else if let Some(roster) = &plan.roster
+        && let Err(err) = roster.turn_away(&mut sim, &mut machines, &stage)
+    {
+        stage.history.violated("clients_come_to_an_end", err);
     }
     let found = trace.look(|text| rot_is_found::check(observer.rotten(), text));
     stage.history.note("rot_is_found", found);
@@ -130,6 +154,9 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
         acked: history.acks.len(),
         read: history.end.as_ref().map_or(0, BTreeMap::len),
         fired: injector.fired,
+        changes: history.changes.clone(),
+        to_join: plan.roster.as_ref().map_or(0, |roster| roster.joins.len()),
+        to_leave: plan.roster.as_ref().map_or(0, |roster| roster.leaves.len()),
         worst_days: days,
         simulated: sim.elapsed(),
     };
@@ -142,6 +169,10 @@ fn add_clients(stage: &Stage, sim: &mut Sim<'_>) -> Vec<String> {
     sim.client("reader", stage.clone().read());
     sim.client("glancer", stage.clone().glance());
     let mut names: Vec<_> = ["operator", "reader", "glancer"].map(str::to_owned).into();
+    if let Some(roster) = &stage.plan.roster {
+        sim.client("steward", stage.clone().change_brokers(roster.clone()));
+        names.push("steward".to_owned());
+    }
     for number in 1..=stage.plan.producers {
         let name = format!("producer-{number}");
         sim.client(name.as_str(), stage.clone().produce(number));
@@ -164,12 +195,13 @@ fn add_clients(stage: &Stage, sim: &mut Sim<'_>) -> Vec<String> {
 }
 
 fn run_load(
-    plan: &Plan,
+    stage: &Stage,
     sim: &mut Sim<'_>,
     machines: &mut [Machine],
     injector: &mut Injector,
     observer: &mut Observer,
 ) -> Result<(), String> {
+    let plan = &stage.plan;
     let mut healed = false;
     loop {
         let now = sim.elapsed();
@@ -179,6 +211,9 @@ fn run_load(
         } else if !healed {
             injector.heal(now, sim, machines);
             healed = true;
+        }
+        if let Some(roster) = &plan.roster {
+            roster.step(now, sim, machines, stage);
         }
         if sim.step().map_err(|err| err.to_string())? {
             return Ok(());
@@ -198,9 +233,13 @@ pub(crate) fn go_on(sim: &mut Sim<'_>, time: Duration) -> Result<(), String> {
 /// Goes on until the replicas agree.
 fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
     let deadline = sim.elapsed() + AGREE_WITHIN;
+    // What is left on the disk of a broker that was removed is nobody's.
+    let removed = stage.history.lock().changes.removed.clone();
+    let ids = (1..).zip(stage.disks.iter());
+    let disks: Vec<_> = ids.filter(|(id, _)| !removed.contains_key(id)).collect();
     loop {
         go_on(sim, COMPARE_EVERY)?;
-        match replicas_agree::check(&stage.disks) {
+        match replicas_agree::check(&disks) {
             Ok(()) => return Ok(()),
             Err(_) if sim.elapsed() < deadline => {}
             Err(what) => return Err(what),

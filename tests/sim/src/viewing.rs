@@ -16,7 +16,7 @@ use crate::invariants::views_hold_the_newest::{self as newest, Known, Seen};
 use crate::workload::{DELIVERY, Failure, LOOK, Stage, now};
 
 /// The compacted topic, of one partition.
-const VIEW: &str = "views";
+pub(crate) const VIEW: &str = "views";
 
 /// Keys that are written at a time.
 const KEYS: u64 = 12;

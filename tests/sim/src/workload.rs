@@ -37,7 +37,7 @@ const WRITES_WITHIN: Duration = Duration::from_secs(10);
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the operator waits for an answer.
-const OPERATOR_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const OPERATOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the last read may take.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -107,7 +107,8 @@ impl Stage {
         // What has just been healed is given the time that is promised.
         sleep(WRITES_WITHIN).await;
         self.write_everywhere(&client).await?;
-        if self.plan.moves {
+        // Where brokers leave, whoever has them leave looks at more than this.
+        if self.plan.moves && self.plan.roster.is_none() {
             self.drains_end(&client.admin()).await;
             self.replicas_settle(&client.admin()).await;
         }
@@ -152,7 +153,7 @@ impl Stage {
         let partition = PartitionId(dice.within(0..u64::from(self.plan.partitions)) as u32);
         let to = dice
             .percent(50)
-            .then(|| BrokerId(dice.within(1..u64::from(self.plan.brokers) + 1) as u32));
+            .then(|| BrokerId(dice.within(1..u64::from(self.plan.machines()) + 1) as u32));
         let item = TopicPartition { topic: TOPIC.parse().expect("a name"), partition };
         let admin = client.admin();
         let moved = timeout(OPERATOR_PATIENCE, admin.transfer_leaders([(item, to)]));
@@ -188,7 +189,7 @@ impl Stage {
                 format!("drain of {} called off: {told:?}", broker.id)
             }
             None => {
-                let id = BrokerId(dice.within(1..u64::from(self.plan.brokers) + 1) as u32);
+                let id = BrokerId(dice.within(1..u64::from(self.plan.machines()) + 1) as u32);
                 let told = timeout(OPERATOR_PATIENCE, admin.drain_broker(id)).await;
                 format!("drain of {id}: {told:?}")
             }

@@ -3,7 +3,8 @@
 //! Those that are one call and its outcome stand where the call is: `sends_fail_by_time_alone`,
 //! `nothing_corrupt_is_served`, `everything_is_readable`, `healed_partitions_take_writes`,
 //! `healed_groups_answer`, `the_last_one_goes_on`, `the_lost_stay_out`, `views_are_readable`,
-//! `views_are_in_order`, `clients_come_to_an_end`, `nothing_panics`.
+//! `views_are_in_order`, `changes_of_brokers_come_to_an_end`, `the_removed_are_turned_away`,
+//! `clients_come_to_an_end`, `nothing_panics`.
 
 pub(crate) mod acked_records_survive;
 pub(crate) mod acks_are_durable_at_a_majority;
@@ -22,6 +23,7 @@ pub(crate) mod reads_are_fresh;
 pub(crate) mod records_stand_once;
 pub(crate) mod replicas_agree;
 pub(crate) mod rot_is_found;
+pub(crate) mod the_removed_hold_nothing;
 pub(crate) mod views_hold_the_newest;
 pub(crate) mod votes_cover_the_log;
 pub(crate) mod votes_never_go_back;

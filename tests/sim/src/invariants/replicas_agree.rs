@@ -14,16 +14,16 @@ use crate::disk::TracedDisk;
 type Entries = Vec<(u64, u64, u32)>;
 
 /// Whether all replicas of all groups hold the same durable entries, those whose disks have rotted
-/// included: they are to be filled up again.
-pub(crate) fn check(disks: &[TracedDisk]) -> Result<(), String> {
-    let mut groups: BTreeMap<String, Vec<(usize, Entries)>> = BTreeMap::new();
-    for (n, disk) in disks.iter().enumerate() {
+/// included: they are to be filled up again. Each of the `disks` comes with its broker.
+pub(crate) fn check(disks: &[(u32, &TracedDisk)]) -> Result<(), String> {
+    let mut groups: BTreeMap<String, Vec<(u32, Entries)>> = BTreeMap::new();
+    for (broker, disk) in disks {
         let disk = disk.durable();
         for group in disk.list(Path::new(DATA_DIR)).unwrap_or_default() {
             let dir = Path::new(DATA_DIR).join(&group);
             if let Ok(files) = disk.list(&dir) {
                 let entries = entries(&disk, &dir, &files)?;
-                groups.entry(group).or_default().push((n + 1, entries));
+                groups.entry(group).or_default().push((*broker, entries));
             }
         }
     }
@@ -43,7 +43,7 @@ fn entries(disk: &SimDisk, dir: &Path, files: &[String]) -> Result<Entries, Stri
     Ok(entries)
 }
 
-fn agree(group: &str, replicas: &[(usize, Entries)]) -> Result<(), String> {
+fn agree(group: &str, replicas: &[(u32, Entries)]) -> Result<(), String> {
     // Logs begin where each replica's retention let them.
     let from =
         replicas.iter().filter_map(|(_, entries)| entries.first()).map(|entry| entry.0).max();
