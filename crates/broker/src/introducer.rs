@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_raft::{Introduce, Introduction};
 use tidelog_state::metadata::{Machine, check_levels};
-use tidelog_types::{BrokerId, FeatureLevels, NodeId};
+use tidelog_types::{BrokerId, FeatureLevels, NodeId, canary};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -149,6 +149,9 @@ impl Introducer {
         let (Some(identity), Some(machine)) = (&phase.identity, &phase.machine) else {
             return false;
         };
+        if canary!(RemovedNotTold) {
+            return false;
+        }
         let (id, machine) = (BrokerId(asker.broker_id), machine.borrow());
         match asker.incarnation {
             // It has no disk, and would take the place that it had at first.

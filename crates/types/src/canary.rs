@@ -54,11 +54,15 @@ pub enum Canary {
     CompactionTakesNewest,
     /// A broker that was declared lost for good is let in when it comes back.
     LostLetIn,
+    /// A broker is taken out of the cluster whatever it still holds.
+    RemovedWhileNeeded,
+    /// A broker that was removed is not told so when it comes back.
+    RemovedNotTold,
 }
 
 impl Canary {
     /// Every one.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AckBeforeFsync,
         Self::FullDiskAcked,
         Self::VoteNotSaved,
@@ -81,6 +85,8 @@ impl Canary {
         Self::ForgottenLogVotes,
         Self::CompactionTakesNewest,
         Self::LostLetIn,
+        Self::RemovedWhileNeeded,
+        Self::RemovedNotTold,
     ];
 
     /// The bug of this name, in whatever case.

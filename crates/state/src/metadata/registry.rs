@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation, NodeId};
+use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, GroupId, Incarnation, NodeId, canary};
 
 use super::machine::unknown_broker;
 use super::{
@@ -211,7 +211,7 @@ impl Machine {
         let incarnation = broker.incarnation;
         let on = self.live_partitions().filter(|(_, partition)| partition.brokers().contains(&id));
         let on: Vec<GroupId> = on.map(|(group, _)| group).collect();
-        if let Some(first) = on.first() {
+        if let Some(first) = on.first().filter(|_| !canary!(RemovedWhileNeeded)) {
             let (first, more) = (self.shown(*first), on.len() - 1);
             let more = if more > 0 { format!(" and of {more} more") } else { String::new() };
             let message = format!("broker {id} still holds a replica of {first}{more}");
