@@ -19,7 +19,7 @@ use crate::workload::Stage;
 /// In so many seeds in a hundred brokers come and go.
 const PERCENT: u64 = 20;
 
-/// Of so many brokers in a hundred that come or go, something befalls them on the way.
+/// So often, in a hundred cases, something befalls a broker that comes or goes on its way.
 const BEFALLS_PERCENT: u64 = 60;
 
 /// What does: they are cut off, or end and come back.
@@ -72,7 +72,7 @@ impl Roster {
             joins,
             leaves,
             leaves_from: from + Duration::from_millis(third) + dice.ms(0..third),
-            calls_off_max: dice.within(0..3),
+            calls_off_max: dice.within(0..4),
             after: dice.pick(&[After::Off, After::LeftOn, After::ComesBack]),
         })
     }
@@ -91,13 +91,15 @@ impl Roster {
         all.filter(|id| !self.leaves.contains(id))
     }
 
-    /// What befalls those that come and go, besides whatever else happens.
+    /// What befalls those that come and go, besides whatever else happens: as they join, and as replicas
+    /// go from some to others.
     pub(crate) fn faults(&self, seed: u64) -> Vec<Fault> {
         let mut dice = Dice::new(seed, "roster faults");
         let joins = self.joins.iter().map(|(id, at)| (*id, *at));
-        let leaves = self.leaves.iter().map(|id| (*id, self.leaves_from));
+        let move_replicas = self.leaves.iter().chain(self.joins.keys());
+        let move_replicas = move_replicas.map(|id| (*id, self.leaves_from));
         let mut faults = Vec::new();
-        for (broker, from) in joins.chain(leaves) {
+        for (broker, from) in joins.chain(move_replicas) {
             let (at, lasts) = (from + dice.ms(0..5_000), dice.ms(50..3_000));
             let (kind, roll) = (dice.pick(&BEFALLS), dice.roll());
             if dice.percent(BEFALLS_PERCENT) {
@@ -125,6 +127,7 @@ impl Roster {
     ) {
         for (id, at) in &self.joins {
             let machine = &mut machines[*id as usize - 1];
+            // Who joins is never taken away.
             if *at <= now && !machine.is_there {
                 stage.trace.at(now, format_args!("broker {id} is set up, to join"));
                 machine.set_up(sim);
@@ -170,7 +173,7 @@ impl Roster {
                 stage.history.violated("the_removed_are_turned_away", what);
             }
         }
-        sim.client("auditor", stage.clone().look_again());
+        sim.client("inspector", stage.clone().look_again());
         until_all_ended(sim)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidelog_client::admin::{Admin, ClusterFacts, TopicFacts};
+use tidelog_client::admin::{Admin, BrokerFacts, ClusterFacts, TopicFacts};
 use tidelog_client::{BrokerId, TopicName, TopicPartition};
 use tokio::time::{sleep, timeout};
 
@@ -25,7 +25,37 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// One look in so many at a broker that is being drained has the drain called off, while it may be.
-const LOOKS_PER_CALL_OFF: u64 = 4;
+const LOOKS_PER_CALL_OFF: u64 = 2;
+
+/// One look in so many has the broker removed, whatever it holds: that must be refused.
+const LOOKS_PER_HASTE: u64 = 2;
+
+/// What is done about a broker that is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Wait,
+    Drain,
+    CallOff,
+    Remove,
+    RemoveTooSoon,
+}
+
+impl Step {
+    /// The step that follows from what is `known` of the broker.
+    fn next(known: &BrokerFacts, may_call_off: bool, dice: &mut Dice) -> Self {
+        if known.draining && known.replicas == 0 {
+            return Self::Remove;
+        }
+        if dice.within(0..LOOKS_PER_HASTE) == 0 {
+            return Self::RemoveTooSoon;
+        }
+        if !known.draining {
+            return Self::Drain;
+        }
+        let calls_off = may_call_off && dice.within(0..LOOKS_PER_CALL_OFF) == 0;
+        if calls_off { Self::CallOff } else { Self::Wait }
+    }
+}
 
 impl Stage {
     /// Has the brokers of a roster leave.
@@ -57,38 +87,24 @@ impl Stage {
         calls_off: &mut u64,
         dice: &mut Dice,
     ) -> Result<(), String> {
-        let broker = BrokerId(id);
         loop {
             let said = timeout(OPERATOR_PATIENCE, admin.cluster()).await;
             let said = said.map_err(|err| err.to_string());
             let said = said.and_then(|said| said.map_err(|err| err.to_string()));
             let told = match &said {
                 Err(err) => err.clone(),
-                Ok(cluster) => match cluster.brokers.iter().find(|known| known.id == broker) {
+                Ok(cluster) => match cluster.brokers.iter().find(|known| known.id.0 == id) {
                     None => {
-                        self.trace.line(format_args!("steward {id} has left"));
-                        self.history.lock().changes.removed.insert(id, now());
+                        self.has_left(id);
                         return Ok(());
                     }
-                    Some(known) if !known.draining => self.drain_one(admin, cluster, broker).await,
-                    Some(known) if known.replicas == 0 => {
-                        self.history.lock().changes.drained.insert(id);
-                        let told = timeout(OPERATOR_PATIENCE, admin.remove_broker(broker)).await;
-                        format!("removal: {told:?}")
+                    Some(known) => {
+                        let may_call_off = *calls_off > 0 && now() < self.plan.heal;
+                        let step = Step::next(known, may_call_off, dice);
+                        *calls_off -= u64::from(step == Step::CallOff);
+                        let told = self.take(step, admin, cluster, known.id).await;
+                        format!("{} replicas to go, {step:?}: {told}", known.replicas)
                     }
-                    Some(known)
-                        if now() < self.plan.heal
-                            && *calls_off > 0
-                            && dice.within(0..LOOKS_PER_CALL_OFF) == 0 =>
-                    {
-                        *calls_off -= 1;
-                        let told = timeout(OPERATOR_PATIENCE, admin.cancel_drain(broker)).await;
-                        if matches!(told, Ok(Ok(_))) {
-                            self.history.lock().changes.called_off += 1;
-                        }
-                        format!("drain with {} replicas to go called off: {told:?}", known.replicas)
-                    }
-                    Some(known) => format!("{} replicas to go", known.replicas),
                 },
             };
             self.trace.line(format_args!("steward {id}: {told}"));
@@ -96,6 +112,39 @@ impl Stage {
                 return Err(format!("broker {id}: {told}, of {said:?}"));
             }
             sleep(dice.ms(50..400)).await;
+        }
+    }
+
+    fn has_left(&self, id: u32) {
+        self.trace.line(format_args!("steward {id} has left"));
+        let changes = &mut self.history.lock().changes;
+        changes.drained.insert(id);
+        changes.removed.insert(id, now());
+    }
+
+    /// Takes a step, and tells what came of it.
+    async fn take(
+        &self,
+        step: Step,
+        admin: &Admin,
+        cluster: &ClusterFacts,
+        broker: BrokerId,
+    ) -> String {
+        match step {
+            Step::Wait => "no step".to_owned(),
+            Step::Drain => self.drain_one(admin, cluster, broker).await,
+            Step::CallOff => {
+                let told = timeout(OPERATOR_PATIENCE, admin.cancel_drain(broker)).await;
+                self.history.lock().changes.called_off += u64::from(matches!(told, Ok(Ok(_))));
+                format!("{told:?}")
+            }
+            Step::Remove | Step::RemoveTooSoon => {
+                if step == Step::Remove {
+                    self.history.lock().changes.drained.insert(broker.0);
+                }
+                let told = timeout(OPERATOR_PATIENCE, admin.remove_broker(broker)).await;
+                format!("{told:?}")
+            }
         }
     }
 
