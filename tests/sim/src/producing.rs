@@ -98,7 +98,7 @@ impl Stage {
         let place = (at.partition, at.offset);
         self.trace.line(format_args!("producer-{number} acked {place:?}"));
         if dice.within(0..ACKS_PER_LOOK_UP) == 0
-            && let Err(what) = durable::check(&self.disks, at.partition, value)
+            && let Err(what) = durable::check(&self.disks_left(), at.partition, value)
         {
             self.history.violated("acks_are_durable_at_a_majority", what);
         }

@@ -233,10 +233,7 @@ pub(crate) fn go_on(sim: &mut Sim<'_>, time: Duration) -> Result<(), String> {
 /// Goes on until the replicas agree.
 fn settle(sim: &mut Sim<'_>, stage: &Stage) -> Result<(), String> {
     let deadline = sim.elapsed() + AGREE_WITHIN;
-    // What is left on the disk of a broker that was removed is nobody's.
-    let removed = stage.history.lock().changes.removed.clone();
-    let ids = (1..).zip(stage.disks.iter());
-    let disks: Vec<_> = ids.filter(|(id, _)| !removed.contains_key(id)).collect();
+    let disks = stage.disks_left();
     loop {
         go_on(sim, COMPARE_EVERY)?;
         match replicas_agree::check(&disks) {

@@ -78,6 +78,14 @@ impl Stage {
         }
     }
 
+    /// The disks that matter, with their brokers: what is left on that of a broker that was removed is
+    /// nobody's.
+    pub(crate) fn disks_left(&self) -> Vec<(u32, &TracedDisk)> {
+        let removed = &self.history.lock().changes.removed;
+        let ids = (1..).zip(self.disks.iter());
+        ids.filter(|(id, _)| !removed.contains_key(id)).collect()
+    }
+
     pub(crate) async fn opened(&self) {
         while !self.open.load(Ordering::Relaxed) {
             sleep(LOOK).await;
