@@ -1,5 +1,6 @@
 //! The machines of a run and the hosts on them: brokers that die and come back, and clients.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -32,9 +33,9 @@ pub(crate) fn host(id: u32) -> String {
     format!("broker-{id}")
 }
 
-/// Where clients find the brokers.
-pub(crate) fn bootstrap(plan: &Plan) -> Vec<String> {
-    plan.first_ids().map(|id| format!("{}:7071", host(id))).collect()
+/// Where clients find the brokers: the first, and those that are known to have `joined`.
+pub(crate) fn bootstrap(plan: &Plan, joined: &BTreeSet<u32>) -> Vec<String> {
+    plan.first_ids().chain(joined.iter().copied()).map(|id| format!("{}:7071", host(id))).collect()
 }
 
 /// What the operator does while it is on.

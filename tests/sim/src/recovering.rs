@@ -29,8 +29,10 @@ const CUT_OFF_FOR: Duration = Duration::from_secs(6);
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 /// Who is left, and whether the others come back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WorstDay {
+    /// The three brokers of the cluster.
+    brokers: Vec<u32>,
     /// The broker that is left.
     pub(crate) left: u32,
     /// Whether the others come back with their disks.
@@ -43,12 +45,17 @@ impl WorstDay {
     /// The worst day of a plan, if it has one.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
         let mut dice = Dice::new(plan.seed, "worst day");
-        // A broker that lost its disk, or was removed, stays out; with five brokers some partitions have
-        // nothing on one.
-        let has_one =
-            dice.percent(30) && plan.brokers == 3 && plan.roster.is_none() && !plan.wipes();
+        let brokers: Vec<u32> = match &plan.roster {
+            None => plan.first_ids().collect(),
+            Some(roster) => roster.left(plan.brokers).collect(),
+        };
+        // A broker that lost its disk stays out, unless another one has replaced it; with more than three
+        // brokers some partitions have nothing on one.
+        let are_whole = plan.roster.is_some() || !plan.wipes();
+        let has_one = dice.percent(30) && brokers.len() == 3 && are_whole;
         has_one.then(|| Self {
-            left: dice.within(1..u64::from(plan.brokers) + 1) as u32,
+            left: brokers[dice.within(0..3) as usize],
+            brokers,
             others_return: dice.percent(50),
             cut_off: dice.percent(50),
         })
@@ -56,15 +63,17 @@ impl WorstDay {
 
     /// Takes the others away, has the one that is left go on, and reads everything once more.
     pub(crate) fn run(
-        self,
+        &self,
         sim: &mut Sim<'_>,
         machines: &mut [Machine],
         stage: &Stage,
     ) -> Result<(), String> {
         stage.trace.at(sim.elapsed(), format_args!("worst day {self:?}"));
-        let others = |machine: &&mut Machine| machine.id != self.left;
+        let others =
+            |machine: &&mut Machine| machine.id != self.left && self.brokers.contains(&machine.id);
         machines.iter_mut().filter(others).for_each(|machine| machine.kill(sim));
-        let lost: Vec<_> = stage.plan.ids().filter(|id| *id != self.left).map(BrokerId).collect();
+        let lost = self.brokers.iter().copied().filter(|id| *id != self.left);
+        let lost: Vec<_> = lost.map(BrokerId).collect();
         sim.client("rescuer", stage.clone().rescue(BrokerId(self.left), lost.clone()));
         until_all_ended(sim)?;
         if self.others_return {

@@ -132,20 +132,20 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
     let mut injector = Injector::new(plan.faults.clone(), clients, trace.clone());
     let disks = stage.disks.to_vec();
     let mut observer = Observer::new(trace.clone(), stage.history.clone(), disks);
-    let (worst_day, mut days) = (WorstDay::of(plan), 0);
-    if let Err(err) = run_load(&stage, &mut sim, &mut machines, &mut injector, &mut observer) {
-        stage.history.violated("clients_come_to_an_end", err);
-    } else if let Err(err) = settle(&mut sim, &stage) {
-        stage.history.violated("replicas_agree", err);
-    } else if let Some(day) = worst_day {
-        days = 1;
-        if let Err(err) = day.run(&mut sim, &mut machines, &stage) {
-            stage.history.violated("clients_come_to_an_end", err);
-        }
-    } else if let Some(roster) = &plan.roster
-        && let Err(err) = roster.turn_away(&mut sim, &mut machines, &stage)
-    {
-        stage.history.violated("clients_come_to_an_end", err);
+    let worst_day = WorstDay::of(plan);
+    let hung = |err| ("clients_come_to_an_end", err);
+    let mut held =
+        run_load(&stage, &mut sim, &mut machines, &mut injector, &mut observer).map_err(hung);
+    held = held.and_then(|()| settle(&mut sim, &stage).map_err(|err| ("replicas_agree", err)));
+    if let (Ok(()), Some(roster)) = (&held, &plan.roster) {
+        held = roster.turn_away(&mut sim, &mut machines, &stage).map_err(hung);
+    }
+    let comes = held.is_ok() && worst_day.is_some();
+    if let (Ok(()), Some(day)) = (&held, worst_day) {
+        held = day.run(&mut sim, &mut machines, &stage).map_err(hung);
+    }
+    if let Err((invariant, what)) = held {
+        stage.history.violated(invariant, what);
     }
     let found = trace.look(|text| rot_is_found::check(observer.rotten(), text));
     stage.history.note("rot_is_found", found);
@@ -157,7 +157,7 @@ pub(crate) fn run(plan: &Plan, trace: &Trace, history: &Shared) -> Verdict {
         changes: history.changes.clone(),
         to_join: plan.roster.as_ref().map_or(0, |roster| roster.joins.len()),
         to_leave: plan.roster.as_ref().map_or(0, |roster| roster.leaves.len()),
-        worst_days: days,
+        worst_days: u64::from(comes),
         simulated: sim.elapsed(),
     };
     Verdict { violations: invariants::check(&history, trace), report }

@@ -69,7 +69,8 @@ impl Stage {
         let mut dice = Dice::new(self.plan.seed, name);
         loop {
             let env = surroundings::of_client(dice.roll(), network.clone());
-            let bootstrap = cluster::bootstrap(&self.plan);
+            let joined = self.history.lock().changes.joined.clone();
+            let bootstrap = cluster::bootstrap(&self.plan, &joined);
             match Client::builder(bootstrap).environment(env).connect().await {
                 Ok(client) => return client,
                 Err(err) => self.trace.line(format_args!("client {name} {err}")),
