@@ -120,13 +120,13 @@ impl Machine {
         self.brokers.get(&id)
     }
 
-    /// The brokers that take new replicas, by number.
+    /// The brokers that take new replicas, by number: none that is being drained or has not come yet.
     pub fn takers(&self) -> impl Iterator<Item = &Broker> {
         let newcomers_wait = self.feature_level >= FeatureLevel::IDS;
-        let takes = move |broker: &&Broker| {
-            !broker.is_draining && !(newcomers_wait && broker.is_on_its_way())
-        };
-        self.brokers.values().filter(takes)
+        self.brokers.values().filter(move |broker| {
+            let waits = newcomers_wait && broker.is_on_its_way();
+            !broker.is_draining && !waits
+        })
     }
 
     /// Whether the node was removed, or its broker has come back as a later incarnation: nobody will be
