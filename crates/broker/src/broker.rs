@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigError, HostPort};
 use crate::core::{Core, Phase};
 use crate::environment::{Environment, Listener, ListenerName, create_dir_all};
 use crate::formation::{FormationError, Settled, settle};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{self, Identity, IdentityError};
 use crate::introducer::Introducer;
 use crate::others::Others;
 use crate::registry::Advertised;
@@ -310,6 +310,9 @@ async fn open_data_dir(
         create_dir_all(&*disk, &data).map_err(unusable)?;
         let lock = if lock { Some(DataLock::acquire(&data).map_err(locked)?) } else { None };
         let identity = Identity::read(&*disk, &data, broker)?;
+        if identity.is_some() {
+            identity::joined(&*disk, &data)?;
+        }
         Ok((lock, identity))
     };
     env.blocking(open).await.map_err(unusable)?
@@ -318,8 +321,12 @@ async fn open_data_dir(
 /// Joins the cluster of the seeds under an id that it gives.
 async fn be_given_an_id(config: &Config, env: &Environment) -> Result<Identity, FormationError> {
     let introducer = Introducer::new(config, env.software.levels, None);
-    let settled = settle(config, env, None, &introducer, |_| {}).await?;
-    Ok(settled.identity)
+    let Settled { identity, .. } = settle(config, env, None, &introducer, |_| {}).await?;
+    let (disk, data) = (Arc::clone(&env.node.disk), config.data_dir.clone());
+    let path = data.clone();
+    let joined = env.blocking(move || identity::joined(&*disk, &data)).await;
+    joined.map_err(|source| IdentityError::Io { doing: "clean", path, source })??;
+    Ok(identity)
 }
 
 fn locked(err: LockError) -> StartError {
@@ -484,6 +491,11 @@ async fn open_metadata(
         match node.open_metadata(initialize.clone()).await {
             Err(err @ tidelog_raft::Error::Quarantined { is_repairable: true, .. }) => {
                 error!(err = with_sources(&err), "the metadata steps out");
+            }
+            Err(tidelog_raft::Error::Io(err)) if err.kind() == io::ErrorKind::StorageFull => {
+                warn!(%err, "the metadata wait for room on the disk");
+                sleep(REFILL_AGAIN_AFTER).await;
+                continue;
             }
             opened => return opened,
         }

@@ -80,7 +80,12 @@ pub(crate) async fn execute(
         Bytes::new()
     } else {
         let command = Command::decode(&request.command).map_err(|_| CommandError::Unknown)?;
-        match metadata.propose(&command).await {
+        let permitted = metadata.view().borrow().permits(&command);
+        let proposed = match permitted {
+            Ok(()) => metadata.propose(&command).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match proposed {
             Ok(outcome) => encode_reply(&Ok(outcome)).into(),
             Err(CommandError::Refused(refusal)) => encode_reply(&Err(refusal)).into(),
             Err(other) => return Err(other),

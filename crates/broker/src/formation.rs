@@ -30,7 +30,7 @@ use tracing::info;
 
 use crate::config::{Config, InitialBroker};
 use crate::environment::Environment;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{self, Identity, IdentityError};
 use crate::introducer::Introducer;
 use crate::join::{self, Joined};
 
@@ -106,7 +106,7 @@ pub(crate) async fn settle(
         return Ok(Settled { identity, initialize });
     }
     let mut said: Option<(String, Instant)> = None;
-    let token = env.random_uuid();
+    let token = token(env, config).await?;
     loop {
         let decision = if config.seeds.is_empty() {
             let answers = ask(config, env, introducer).await;
@@ -166,6 +166,18 @@ pub(crate) async fn write(
     let path = data.clone();
     let written = env.blocking(move || identity.write(&*disk, &data)).await;
     written.map_err(|source| IdentityError::Io { doing: "write the identity in", path, source })?
+}
+
+/// With which token this broker asks to join.
+async fn token(env: &Environment, config: &Config) -> Result<u128, IdentityError> {
+    let fresh = env.random_uuid();
+    if config.broker_id.is_some() {
+        return Ok(fresh);
+    }
+    let (disk, data) = (env.node.disk.clone(), config.data_dir.clone());
+    let path = data.clone();
+    let read = env.blocking(move || identity::joining(&*disk, &data, fresh)).await;
+    read.map_err(|source| IdentityError::Io { doing: "write the token in", path, source })?
 }
 
 fn uuid(env: &Environment) -> String {

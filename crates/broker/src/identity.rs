@@ -22,6 +22,9 @@ pub(crate) const FORMAT: u32 = 1;
 
 const FILE: &str = "node.toml";
 
+/// What a broker without an id asks for one with, until it has one.
+const JOINING: &str = "joining";
+
 /// No identity is larger; what is, is damaged.
 const BYTES_MAX: u64 = 4096;
 
@@ -134,7 +137,7 @@ impl Identity {
         if !names.iter().any(|name| name == FILE) {
             // What a start leaves behind before it has an identity, and a file system in its root.
             let ours = |name: &&String| {
-                !matches!(name.as_str(), "lock" | "lost+found") && !name.ends_with(".tmp")
+                !matches!(name.as_str(), "lock" | "lost+found" | JOINING) && !name.ends_with(".tmp")
             };
             return match names.iter().find(ours) {
                 None => Ok(None),
@@ -188,6 +191,42 @@ impl Identity {
     }
 }
 
+/// The token with which the broker in `data` asks for an id: the one that it has asked with before, or
+/// `fresh`. It is written down first, so that who is stopped in between is given the same id again.
+///
+/// # Errors
+/// The disk failed.
+pub(crate) fn joining(disk: &dyn Disk, data: &Path, fresh: u128) -> Result<u128, IdentityError> {
+    let path = data.join(JOINING);
+    match disk::read_up_to(disk, &path, BYTES_MAX) {
+        Ok(bytes) => {
+            let text = std::str::from_utf8(&bytes).ok();
+            if let Some(token) = text.and_then(|text| u128::from_str_radix(text.trim(), 16).ok()) {
+                return Ok(token);
+            }
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(io_error("read", &path)(err)),
+    }
+    let text = format!("{fresh:032x}\n");
+    disk::replace(disk, &path, text.as_bytes()).map_err(io_error("write", &path))?;
+    Ok(fresh)
+}
+
+/// Forgets the token, for the broker in `data` has an id: with an empty disk it must not come back under
+/// that as if nothing had happened.
+///
+/// # Errors
+/// The disk failed.
+pub(crate) fn joined(disk: &dyn Disk, data: &Path) -> Result<(), IdentityError> {
+    let path = data.join(JOINING);
+    match disk.remove_file(&path) {
+        Ok(()) => disk.sync_dir(data).map_err(io_error("sync", data)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(io_error("remove", &path)(err)),
+    }
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
     let path = path.to_owned();
     move |source| IdentityError::Io { doing, path, source }
@@ -216,6 +255,20 @@ mod tests {
                 assert_eq!(read.as_ref(), Some(&identity));
             }
         }
+    }
+
+    #[test]
+    fn who_asks_for_an_id_again_asks_with_the_same_token_until_it_has_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let ask = |fresh| joining(&OsDisk, dir.path(), fresh).unwrap();
+        assert_eq!((ask(7), ask(8)), (7, 7));
+        assert_eq!(Identity::read(&OsDisk, dir.path(), None).unwrap(), None);
+        std::fs::write(dir.path().join(JOINING), "not a number").unwrap();
+        assert_eq!((ask(9), ask(10)), (9, 9));
+        identity().write(&OsDisk, dir.path()).unwrap();
+        joined(&OsDisk, dir.path()).unwrap();
+        joined(&OsDisk, dir.path()).unwrap();
+        assert_eq!(ask(11), 11);
     }
 
     #[test]

@@ -14,11 +14,15 @@ use crate::store::applier::Machine;
 /// entry stops; so it is refused before anybody has seen it.
 const COMMAND_BYTES_MAX: usize = 8 << 20;
 
+/// The most entries that wait for room on a leader's disk before it takes no more commands: they are kept in
+/// memory.
+const WAITING_MAX: u64 = 4_096;
+
 /// Why a command had no effect, or what is not known of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// Another node leads; nothing was written.
+    /// Another node leads, or should, for this one's disk is full; nothing was written.
     #[error("not the leader of the group")]
     NotLeader {
         /// Who does, when known.
@@ -44,9 +48,9 @@ pub(crate) async fn propose<M: Machine>(
             format!("the change has {} bytes, at most {COMMAND_BYTES_MAX} are allowed", body.len());
         return Err(Refusal { code: ErrorCode::MessageTooLarge, message }.into());
     }
-    if replica.log.waits_for_room() {
-        let message = format!("broker {} has no room left on its disk", replica.me.broker);
-        return Err(Refusal { code: ErrorCode::StorageFull, message }.into());
+    // Others write it, while it waits here for room on the disk. Not for ever.
+    if replica.log.waits_for_room() && replica.log.unsynced() > WAITING_MAX {
+        return Err(CommandError::NotLeader { hint: None });
     }
     let proposal = Proposal::Command { append_time: clock.now(), body };
     match replica.raft.client_write(proposal).await {

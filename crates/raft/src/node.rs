@@ -440,6 +440,10 @@ impl Node {
     /// The disk failed.
     pub async fn give_up(&self, group: GroupId, released: LogIndex) -> Result<(), Error> {
         let _opening = self.shared.opening.lock().await;
+        if self.shared.votes.waits_for_room() {
+            // Its record could not be written now, and everybody would wait for that.
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+        }
         self.close_group(group).await;
         let env = self.log_env();
         if env.votes.get(group).is_none() {
@@ -715,6 +719,10 @@ impl Groups for Shared {
 
     fn takes_records(&self) -> bool {
         *self.space.borrow() < DiskSpace::VeryLow
+    }
+
+    fn is_full(&self) -> bool {
+        *self.space.borrow() == DiskSpace::Full
     }
 }
 

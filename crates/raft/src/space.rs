@@ -58,24 +58,22 @@ pub(crate) struct Watched {
 /// Follows the room on the disk until the node stops.
 pub(crate) async fn follow(watched: Watched, space: watch::Sender<DiskSpace>) {
     let Watched { disk, executor, dir, free_min, votes, flusher } = watched;
-    let mut was_told = false;
+    let (mut was_told, mut free) = (false, u64::MAX);
     loop {
         let (disk, path) = (Arc::clone(&disk), dir.clone());
-        let free = executor::run(&*executor, move || disk.free_bytes(&path)).await;
-        let free = match free {
-            Ok(Ok(free)) => {
+        match executor::run(&*executor, move || disk.free_bytes(&path)).await {
+            Ok(Ok(bytes)) => {
                 was_told = false;
-                free
+                free = bytes;
             }
-            // Enough, as far as is known: a disk that does not answer fails where it is used.
+            // As it was: a disk that does not answer fails where it is used.
             Ok(Err(err)) => {
                 if !std::mem::replace(&mut was_told, true) {
                     error!(%err, dir = %dir.display(), "the disk does not tell how much room it has");
                 }
-                u64::MAX
             }
             Err(_) => return,
-        };
+        }
         let before = *space.borrow();
         let waiting = votes.room().awaited_by();
         let now = level(before, free, free_min, waiting);

@@ -84,7 +84,7 @@ use std::path::PathBuf;
 
 keys! {
     "broker_id": Option<u32> = broker_id in "1" to "2147483647";
-    "The broker's number, unique in the cluster. Two brokers with one number: the second is refused. Left out beside `seeds`: the cluster gives one that nobody ever had, which stays in `data_dir`."
+    "The broker's number, unique in the cluster. Two brokers with one number: the second is refused. Left out beside `seeds`: the cluster gives one that nobody ever had, which stays in `data_dir`; a disk that is not mounted then looks like a new broker."
     "data_dir": PathBuf = data_dir, required;
     "Where everything of this broker lies, relative to the working directory. Another broker's directory is refused."
     "rack": Option<String> = rack;

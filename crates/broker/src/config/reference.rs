@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn every_field_is_a_key_and_every_key_a_field() {
         // With every optional value present, so that none is left out.
-        let mut config = Config { rack: Some("r".to_owned()), ..Config::default() };
+        let mut config =
+            Config { broker_id: Some(1), rack: Some("r".to_owned()), ..Config::default() };
         config.initial_brokers = vec!["1@h:1".parse().unwrap()];
         config.seeds = vec!["h:1".parse().unwrap()];
         let dial = Some(HostPort { host: "h".to_owned(), port: 1 });

@@ -29,7 +29,7 @@ use crate::limits;
 const REQUESTS_PER_TURN: usize = 64;
 
 /// The pause that is asked for when the leader cannot write for a moment.
-const LEADER_BUSY: std::time::Duration = std::time::Duration::from_millis(20);
+const LEADER_BUSY: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// One produce stream.
 pub(super) struct ProduceStream {

@@ -364,10 +364,12 @@ impl Task {
         self.prepare(pause.max(retry_after.unwrap_or_default()), stale);
     }
 
-    /// How long to wait before the next try: not at all at first, then longer each time.
+    /// How long to wait before the next try: not at all at first, then longer with every other one. A
+    /// leader that is handed over is there again within some tens of milliseconds, and who doubles each time
+    /// sleeps through as much again.
     fn pause(&mut self) -> Duration {
-        let doublings = self.failures.saturating_sub(1).min(3);
-        let pause = Duration::from_millis(if self.failures == 0 { 0 } else { 20 << doublings });
+        let doublings = (self.failures.saturating_sub(1) / 2).min(4);
+        let pause = Duration::from_millis(if self.failures == 0 { 0 } else { 10 << doublings });
         self.failures += 1;
         pause
     }

@@ -107,6 +107,13 @@ impl Log {
         self.state().waits
     }
 
+    /// How many entries are not on stable storage.
+    #[must_use]
+    pub fn unsynced(&self) -> u64 {
+        let state = self.state();
+        state.frontier.next_index().0 - state.synced.next_index().0
+    }
+
     pub(super) fn await_room(&self) {
         self.state().waits = true;
         self.env.votes.room().await_by(self.as_job());

@@ -187,6 +187,12 @@ impl VotesLog {
         self.submit();
     }
 
+    /// Whether the votes wait for room.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.state().waits
+    }
+
     /// Who waits for room on the node's disk.
     #[must_use]
     pub const fn room(&self) -> &Room {

@@ -36,8 +36,7 @@ use crate::executor::Executor;
 /// Messages of answers handed to HTTP/2 ahead of what it has sent.
 const MESSAGES_AHEAD: usize = 4;
 
-/// The most calls of one group that a caller has under way: an engine that is well has one or two. Fewer:
-/// a slow one is taken for one that is down.
+/// The most calls of one group that a caller has under way while the disk is full.
 const CALLS_PER_GROUP_MAX: usize = 8;
 
 /// The largest start point in bytes that is taken from the wire.
@@ -104,6 +103,9 @@ pub(crate) trait Groups: Send + Sync + fmt::Debug + 'static {
 
     /// Whether there is room for more records, of whichever group.
     fn takes_records(&self) -> bool;
+
+    /// Whether something here waits for room on the disk, the votes maybe.
+    fn is_full(&self) -> bool;
 }
 
 /// Answers who this broker is, in every phase of its life.
@@ -356,9 +358,10 @@ impl Demux {
             return Ok(());
         };
         let pending = Arc::clone(self.pending.entry(group).or_default());
-        // The caller gives up and asks again, while an engine that waits for its disk keeps each question.
-        let is_stuck = Arc::strong_count(&pending) > CALLS_PER_GROUP_MAX + 1;
-        if is_stuck && !self.streams.contains_key(&stream) {
+        // The caller gives up and asks again, while an engine that waits for room keeps each question, for
+        // however long. A disk that is slow is another matter: there each question renews a lease.
+        let many = Arc::strong_count(&pending) > CALLS_PER_GROUP_MAX + 1;
+        if many && self.groups.is_full() && !self.streams.contains_key(&stream) {
             self.answer(stream, Answer::Unavailable(format!("group {group} answers nothing here")));
             return Ok(());
         }

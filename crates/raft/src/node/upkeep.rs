@@ -25,10 +25,7 @@ const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a group may take to be handed over while the disk is full.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Pause between two tries to.
+/// Pause between two tries to hand over what is led on a full disk.
 const HAND_OVER_EVERY: Duration = Duration::from_millis(500);
 
 /// What can be read of a partition: moves with what is applied and with what is written here.
@@ -109,8 +106,9 @@ pub(super) async fn clean_once(shared: &Shared) {
     }
 }
 
-/// While the disk is full, hands over what this node leads of commands, for as long as it leads some: their
-/// entries pile up here, though others write them. Partitions are handed over sooner, by whoever hosts them.
+/// While the disk is full, hands over what this node leads of commands to nodes with room, for as long as
+/// it leads some: their entries pile up here, though others write them. Partitions are handed over sooner, by
+/// whoever hosts them.
 pub(super) async fn hand_over_when_full(shared: Arc<Shared>) {
     let mut space = shared.space.subscribe();
     while space.wait_for(|space| *space == DiskSpace::Full).await.is_ok() {
@@ -123,10 +121,10 @@ pub(super) async fn hand_over_when_full(shared: Arc<Shared>) {
         };
         let hand_over = |member: Arc<dyn Member>| {
             let (shared, roomy) = (Arc::clone(&shared), &roomy);
-            async move { timeout(HAND_OVER_PATIENCE, member.hand_over(roomy, &*shared)).await }
+            async move { member.hand_over(roomy, &*shared).await }
         };
-        // Who cannot be handed over now is tried again.
-        drop(join_all(commands.into_iter().map(hand_over)).await);
+        // To its end, which each has by itself: one that is broken off refuses all writes.
+        join_all(commands.into_iter().map(hand_over)).await;
         sleep(HAND_OVER_EVERY).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use tidelog_types::{BrokerId, ErrorCode, FeatureLevel, FeatureLevels};
 
-use super::{Broker, Change, ConfigKey, Machine, Outcome, Refusal, Reply};
+use super::{Broker, Change, Command, ConfigKey, Machine, Outcome, Refusal, Reply};
 
 impl Machine {
     /// The cluster's feature level.
@@ -25,6 +25,21 @@ impl Machine {
              version that supports it, run `tidelog cluster finalize-upgrade`"
         );
         Err(Refusal::new(ErrorCode::Unsupported, message))
+    }
+
+    /// Whether the cluster has reached the level that a command came with. Below it, it must not even be
+    /// proposed: a build from before cannot read on behind a command that it does not know, refused or not.
+    /// As levels only rise, who asks first is right.
+    ///
+    /// # Errors
+    /// As of [`Machine::require`].
+    pub fn permits(&self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::JoinBroker { .. } => {
+                self.require(FeatureLevel::IDS, "joining without a broker_id")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the cluster has reached the level that changes of configs, as (name, value), need.

@@ -249,6 +249,7 @@ impl Machine {
             let message = "the cluster has not formed yet";
             return Err(Refusal::new(ErrorCode::ClusterNotFormed, message));
         }
+        self.permits(command)?;
         match command {
             Command::FormCluster { .. } => unreachable!("handled above"),
             Command::RegisterBroker { broker } => self.register(broker, changes),

@@ -87,7 +87,6 @@ impl Machine {
 
     /// Gives a broker that has no id one that nobody ever had, once per token.
     pub(super) fn join(&mut self, token: u128, changes: &mut Vec<Change>) -> Reply {
-        self.require(FeatureLevel::IDS, "joining without a broker_id")?;
         let joined = self.brokers.values().find(|broker| broker.incarnation_token == token);
         let id = match joined.filter(|_| token != 0) {
             Some(broker) => broker.id,
