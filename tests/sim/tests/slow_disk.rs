@@ -101,7 +101,7 @@ async fn configs(data: &[TempDir]) -> Vec<Config> {
     let initial = |id| InitialBroker { id: BrokerId(id), address: at((id - 1) * 3 + 1) };
     let config = |id: u32| {
         let mut config = Config {
-            broker_id: id,
+            broker_id: Some(id),
             data_dir: data[id as usize - 1].path().to_owned(),
             initial_brokers: (1..=BROKERS).map(initial).collect(),
             ..Config::default()
