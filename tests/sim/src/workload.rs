@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_client::admin::{Admin, BrokerFacts, NewTopic, PartitionFacts, PartitionMove};
+use tidelog_client::admin::{
+    Admin, BrokerFacts, NewTopic, PartitionFacts, PartitionMove, TopicFacts,
+};
 use tidelog_client::{
     BrokerId, Client, PartitionId, Position, Record, TopicName, TopicPartition, Until,
 };
@@ -233,6 +235,30 @@ impl Stage {
         }
     }
 
+    /// Tells partitions that wait for a broker that is gone for good to go to others: as long as they wait,
+    /// whoever was told to take them before keeps what it has.
+    async fn turn_round(&self, admin: &Admin, topic: &TopicFacts) {
+        let Ok(Ok(cluster)) = timeout(OPERATOR_PATIENCE, admin.cluster()).await else { return };
+        let is_gone =
+            |id: &BrokerId| cluster.brokers.iter().any(|known| known.id == *id && !known.alive);
+        let takers = cluster.brokers.iter().filter(|known| known.alive && !known.draining);
+        let takers: Vec<_> = takers.map(|known| known.id).collect();
+        let mut moves = Vec::new();
+        for facts in topic.partitions.iter().filter(|it| it.joining_replicas.iter().any(is_gone)) {
+            let mut replicas = facts.replicas.clone();
+            replicas.retain(|id| !is_gone(id));
+            let others = takers.iter().filter(|id| !facts.replicas.contains(id));
+            replicas.extend(others.take(REPLICAS as usize - replicas.len()));
+            let partition =
+                TopicPartition { topic: topic.name.clone(), partition: facts.partition };
+            moves.push(PartitionMove { partition, replicas });
+        }
+        if !moves.is_empty() {
+            let told = timeout(OPERATOR_PATIENCE, admin.move_partitions(moves)).await;
+            self.trace.line(format_args!("operator turns round: {told:?}"));
+        }
+    }
+
     /// All replicas are where they should be, unless one should be on a broker that is gone for good.
     async fn replicas_settle(&self, admin: &Admin) {
         let topic: TopicName = TOPIC.parse().expect("a name");
@@ -243,6 +269,11 @@ impl Stage {
                 && topic.partitions.iter().all(PartitionFacts::is_settled)
             {
                 return;
+            }
+            if let Ok(Ok(topic)) = &told
+                && self.plan.wipes()
+            {
+                self.turn_round(admin, topic).await;
             }
             if now() >= deadline {
                 if !self.plan.wipes() {
