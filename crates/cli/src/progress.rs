@@ -20,6 +20,47 @@ pub(crate) fn bar(what: &'static str, total: u64) -> ProgressBar {
     bar.with_style(style.progress_chars("=> ")).with_prefix(what)
 }
 
+/// A line that is drawn over and over: how far a load has come, and how fast it is now.
+#[derive(Debug)]
+pub(crate) struct Live {
+    bar: ProgressBar,
+    seen: (Instant, u64, u64),
+}
+
+impl Live {
+    /// `None` where nobody would see it.
+    pub(crate) fn new(what: &'static str, total: u64) -> Option<Self> {
+        let bar = bar(what, total);
+        if bar.is_hidden() {
+            return None;
+        }
+        let style = "{prefix:<12} [{bar:30}] {human_pos}/{human_len}  {msg}";
+        let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+        let bar = bar.with_style(style.progress_chars("=> "));
+        Some(Self { bar, seen: (Instant::now(), 0, 0) })
+    }
+
+    /// So many records and bytes are done; the rates are those since the last call.
+    pub(crate) fn reach(&mut self, records: u64, bytes: u64) {
+        let (before, records_then, bytes_then) = self.seen;
+        let seconds = before.elapsed().as_secs_f64();
+        if seconds > 0.0 {
+            let records_per_s = (records - records_then) as f64 / seconds;
+            let mb_per_s = (bytes - bytes_then) as f64 / seconds / 1e6;
+            let now = thousands(records_per_s as u64);
+            self.bar.set_message(format!("{now} records/s  {mb_per_s:.1} MB/s"));
+        }
+        self.bar.set_position(records);
+        self.seen = (Instant::now(), records, bytes);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Tells how far a step has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Teller {

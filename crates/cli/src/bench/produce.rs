@@ -1,251 +1,121 @@
 //! `tidelog bench produce`: acked records per second, and how long acks take.
 //!
-//! Without a rate each client sends as fast as its buffer empties: the records per second are what the
-//! cluster can do, and the latencies are mostly time in that buffer. With a rate every record has a
-//! moment at which it is due, and its latency counts from then on, so that a cluster that stalls is not
-//! asked less (no coordinated omission).
+//! Without a rate the records per second are what the cluster can do, and the latencies are mostly time
+//! in the clients' buffers. With one they count from when each record was due.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use hdrhistogram::Histogram;
-use rand::RngCore;
-use serde::Serialize;
-use tidelog_client::admin::NewTopic;
-use tidelog_client::{Client, PartitionId, Producer, Record, TopicName};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tidelog_client::{Client, RecordMetadata};
+use tokio::time::Instant;
 
+use super::latency::Latencies;
+use super::measured::{Measured, Rate};
+use super::options::LoadArgs;
+use super::payload::Payloads;
+use super::source::{Cargo, Plan};
+use super::topic::{Topic, with_topic};
+use super::verify::{Start, Sums};
+use super::watched::watched;
 use crate::Failure;
 use crate::args::Globals;
 use crate::connect::connect;
-use crate::output::Page;
-use crate::topic::partition_count;
-
-/// Different payloads, so that nothing compresses across records of a batch.
-const PAYLOADS: usize = 64;
-
-/// The longest latency that is told apart.
-const LATENCY_MAX: Duration = Duration::from_secs(120);
-
-/// Records are due in heaps of this length: a timer per record would measure the timer.
-const HEAP: Duration = Duration::from_millis(1);
 
 /// Arguments of `tidelog bench produce`.
 #[derive(Args, Debug)]
 pub(crate) struct ProduceArgs {
-    /// Topic to write to; else one is created, and deleted at the end
-    #[arg(long)]
-    topic: Option<TopicName>,
-    /// Partitions of the topic that is created
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    partitions: u32,
-    /// Bytes of each value, random
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    size: u32,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Records to write, of all clients together
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
-    /// Producers, each with connections of its own
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    clients: u32,
     /// Records per second of all clients together; else as fast as acks come
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-}
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct Measured {
-    topic: String,
-    partitions: u32,
-    clients: u32,
-    value_bytes: u32,
-    records: u64,
-    seconds: f64,
-    records_per_s: f64,
-    mb_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
+    /// Read everything back that was written, and compare count and checksum of each partition; nobody
+    /// else may write to the topic meanwhile
+    #[arg(long)]
+    verify: bool,
 }
 
 /// Measures, and takes away what it created.
 pub(crate) async fn run(globals: &Globals, args: ProduceArgs) -> Result<ExitCode, Failure> {
     let client = connect(globals).await?;
-    let (topic, created) = match &args.topic {
-        Some(topic) => (topic.clone(), false),
-        None => (create(&client, args.partitions).await?, true),
-    };
-    let measured = measure(globals, &client, &topic, &args).await;
-    if created {
-        for (_, deleted) in client.admin().delete_topics([topic]).await? {
-            deleted?;
-        }
+    let (measured, difference) = with_topic(&client, &args.load, async |topic| {
+        measure(globals, &client, topic, &args).await
+    })
+    .await?;
+    globals.output().item("bench", &measured, |_| measured.page())?;
+    match difference {
+        None => Ok(ExitCode::SUCCESS),
+        Some(difference) => Err(Failure::new(format!("{}: {difference}", measured.topic))),
     }
-    let measured = measured?;
-    globals.output().item("bench", &measured, |_| page(&measured))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn create(client: &Client, partitions: u32) -> Result<TopicName, Failure> {
-    let name = format!("bench-{:016x}", rand::rng().next_u64());
-    let name = TopicName::new(&name).expect("hexadecimal digits make a topic name");
-    let topic = NewTopic::new(name.clone()).partitions(partitions);
-    for (_, created) in client.admin().create_topics([topic]).await? {
-        created?;
-    }
-    Ok(name)
 }
 
 async fn measure(
     globals: &Globals,
     client: &Client,
-    topic: &TopicName,
+    topic: &Topic,
     args: &ProduceArgs,
-) -> Result<Measured, Failure> {
-    let partitions = partition_count(client, topic).await?;
-    let mut producers = Vec::new();
-    for _ in 0..args.clients {
-        producers.push(connect(globals).await?.producer().build().await?);
-    }
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (number, producer) in (0u64..).zip(producers) {
-        let clients = u64::from(args.clients);
-        let share = args.records / clients + u64::from(number < args.records % clients);
-        let source = Source {
-            producer,
-            topic: topic.clone(),
-            partitions,
-            payloads: payloads(args.size as usize),
-            records: share,
-            per_heap: args.rate.map(|rate| rate as f64 * HEAP.as_secs_f64() / clients as f64),
-        };
-        tasks.spawn(source.run());
-    }
-    let mut latencies = histogram();
-    while let Some(done) = tasks.join_next().await {
-        let own = done.map_err(|err| Failure::new(format!("a producer panicked: {err}")))??;
-        latencies.add(own).expect("both have the same bounds");
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
-    let records = latencies.len();
-    Ok(Measured {
-        topic: topic.to_string(),
-        partitions,
-        clients: args.clients,
-        value_bytes: args.size,
-        records,
-        seconds,
-        records_per_s: records as f64 / seconds,
-        mb_per_s: records as f64 * f64::from(args.size) / seconds / 1e6,
-        p50_ms: ms(0.5),
-        p99_ms: ms(0.99),
-        p999_ms: ms(0.999),
-        max_ms: latencies.max() as f64 / 1_000.0,
-    })
-}
-
-fn page(measured: &Measured) -> Page {
-    Page::new().facts(vec![
-        ("records", measured.records.to_string()),
-        ("seconds", format!("{:.2}", measured.seconds)),
-        ("records/s", format!("{:.0}", measured.records_per_s)),
-        ("MB/s", format!("{:.1}", measured.mb_per_s)),
-        ("p50 ms", format!("{:.2}", measured.p50_ms)),
-        ("p99 ms", format!("{:.2}", measured.p99_ms)),
-        ("p99.9 ms", format!("{:.2}", measured.p999_ms)),
-        ("max ms", format!("{:.2}", measured.max_ms)),
-    ])
-}
-
-/// Microseconds, to three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, 3).expect("the bounds make sense")
-}
-
-/// Random bytes do not compress.
-fn payloads(bytes: usize) -> Vec<bytes::Bytes> {
-    let mut random = rand::rng();
-    let mut payload = || {
-        let mut payload = vec![0; bytes];
-        random.fill_bytes(&mut payload);
-        payload.into()
+) -> Result<(Measured, Option<String>), Failure> {
+    let start = match args.verify {
+        true => Some(Start::of(client, topic).await?),
+        false => None,
     };
-    (0..PAYLOADS).map(|_| payload()).collect()
+    let clients = args.load.connect(globals).await?;
+    let payloads = Payloads::random(args.load.size);
+    let plan = Plan { records: Some(args.records), rate: args.rate, ..Plan::new(topic) };
+    let sources = plan.start(&clients, |_, _| Acks {
+        payloads: payloads.clone(),
+        latencies: Latencies::new(),
+        sums: args.verify.then(|| Sums::new(topic.partitions)),
+    });
+    let sources = sources.await?;
+    let sources = watched("producing", args.records, &plan.counter, sources.join());
+    let (acks, took) = sources.await?;
+    let rate = Rate::new(plan.counter.records(), plan.counter.bytes(), took);
+    let mut latencies = Latencies::new();
+    acks.iter().for_each(|acks| latencies.add(&acks.latencies));
+    let difference = match start {
+        Some(start) => start.verify(client, topic, &written(topic, &acks)).await?,
+        None => None,
+    };
+    let measured = Measured {
+        topic: topic.name.to_string(),
+        partitions: topic.partitions,
+        clients: args.load.clients,
+        value_bytes: Some(args.load.size),
+        rate,
+        latency: latencies.percentiles(),
+        verified: args.verify.then_some(difference.is_none()),
+    };
+    Ok((measured, difference))
 }
 
-/// One producer's work.
-struct Source {
-    producer: Producer,
-    topic: TopicName,
-    partitions: u32,
-    payloads: Vec<bytes::Bytes>,
-    records: u64,
-    /// Records that are due with each heap; `None` as fast as acks come.
-    per_heap: Option<f64>,
+fn written(topic: &Topic, acks: &[Acks]) -> Sums {
+    let mut all = Sums::new(topic.partitions);
+    acks.iter().filter_map(|acks| acks.sums.as_ref()).for_each(|sums| all.add(sums));
+    all
 }
 
-impl Source {
-    /// Sends and waits for every ack; gives the latencies in microseconds.
-    async fn run(self) -> Result<Histogram<u64>, Failure> {
-        let mut latencies = histogram();
-        let mut acks = FuturesUnordered::new();
-        let begun = Instant::now();
-        let mut sent = 0;
-        while sent < self.records {
-            let due = self.due(begun, sent);
-            // Acks are taken while nothing is due: they must not wait for the next record.
-            while due > Instant::now() {
-                tokio::select! {
-                    biased;
-                    Some(acked) = acks.next() => note(&mut latencies, acked)?,
-                    () = sleep_until(due) => {}
-                }
-            }
-            let partition = PartitionId((sent % u64::from(self.partitions)) as u32);
-            let payload = self.payloads[sent as usize % PAYLOADS].clone();
-            let record = Record::to(self.topic.clone()).value(payload).partition(partition);
-            let from = if self.per_heap.is_some() { due } else { Instant::now() };
-            let delivery = loop {
-                tokio::select! {
-                    biased;
-                    delivery = self.producer.enqueue(record.clone()) => break delivery.map_err(failed)?,
-                    Some(acked) = acks.next() => note(&mut latencies, acked)?,
-                }
-            };
-            acks.push(async move { (from, delivery.await) });
-            sent += 1;
-        }
-        while let Some(acked) = acks.next().await {
-            note(&mut latencies, acked)?;
-        }
-        Ok(latencies)
+/// What one client sends, and how long each ack took.
+struct Acks {
+    payloads: Payloads,
+    latencies: Latencies,
+    /// Of what was acked; `None` where nobody wants to verify.
+    sums: Option<Sums>,
+}
+
+impl Cargo for Acks {
+    fn value(&mut self, number: u64) -> Bytes {
+        self.payloads.of(number)
     }
 
-    /// When a record should be sent.
-    fn due(&self, begun: Instant, sent: u64) -> Instant {
-        match self.per_heap {
-            Some(per_heap) => begun + HEAP.mul_f64((sent as f64 / per_heap).floor()),
-            None => begun,
+    fn acked(&mut self, number: u64, from: Instant, at: &RecordMetadata) {
+        self.latencies.record(from.elapsed());
+        if let Some(sums) = &mut self.sums {
+            sums.acked(at, &self.payloads.of(number));
         }
     }
-}
-
-type Acked = (Instant, Result<tidelog_client::RecordMetadata, tidelog_client::ProduceError>);
-
-fn note(latencies: &mut Histogram<u64>, (from, acked): Acked) -> Result<(), Failure> {
-    acked.map_err(failed)?;
-    latencies.saturating_record(from.elapsed().as_micros() as u64);
-    Ok(())
-}
-
-fn failed(err: tidelog_client::ProduceError) -> Failure {
-    Failure::new(format!("a record was not written: {}", crate::chain(&err)))
 }
