@@ -32,12 +32,6 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// The directory for the run holds something.
-    #[error("{} is not empty: name a directory that is, or that does not exist", dir.display())]
-    NotEmpty {
-        /// The directory.
-        dir: PathBuf,
-    },
     /// The topic did not come up or a leader did not come back in time.
     #[error("{what} within {seconds} s")]
     TimedOut {

@@ -25,6 +25,7 @@ pub use tide::Tide;
 
 use crate::args::Globals;
 use crate::interrupt::Interrupt;
+use crate::local::Place;
 use crate::target::Target;
 use crate::{Exit, Failure, runtime};
 
@@ -68,7 +69,8 @@ pub fn run(globals: &Globals, args: Args) -> Result<ExitCode, Failure> {
 
 #[expect(clippy::print_stdout, reason = "the report is the result of the command")]
 async fn first_process(globals: &Globals, args: &Args) -> Result<ExitCode, Failure> {
-    let place = story::Place::new(args.dir.as_deref()).map_err(failed)?;
+    let place = Place::new(args.dir.as_deref(), "tidelog-demo-");
+    let place = place.map_err(|err| failed(err.into()))?;
     let mut interrupt = Interrupt::listen()?;
     let told = tokio::select! {
         biased;
@@ -78,7 +80,7 @@ async fn first_process(globals: &Globals, args: &Args) -> Result<ExitCode, Failu
     };
     let report = match told {
         Ok(report) => report,
-        Err(err) => return Err(failed(err).next_step(place.keep())),
+        Err(err) => return Err(failed(err).next_step(kept(place))),
     };
     if globals.output().is_json() {
         println!("{}", report.to_json());
@@ -89,7 +91,7 @@ async fn first_process(globals: &Globals, args: &Args) -> Result<ExitCode, Failu
         return Ok(ExitCode::SUCCESS);
     }
     let sentence = "the audit fails: the cluster broke a promise";
-    Err(Failure::new(sentence).exit(Exit::Failed).next_step(place.keep()))
+    Err(Failure::new(sentence).exit(Exit::Failed).next_step(kept(place)))
 }
 
 #[expect(clippy::print_stdout, reason = "the verdict is the result of the command")]
@@ -102,6 +104,11 @@ async fn second_process(
         story::read_back(&Target::find(globals)?.bootstrap, args, dir).await.map_err(failed)?;
     println!("{}", serde_json::to_string(&verdict).expect("counts have a form in JSON"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps what is there, and says where.
+fn kept(place: Place) -> String {
+    format!("data, logs and acks are kept in {}", place.keep().display())
 }
 
 fn failed(err: Error) -> Failure {

@@ -1,11 +1,10 @@
 //! What the demo does, in the order in which it does it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tidelog_client::admin::NewTopic;
 use tidelog_client::{Client, TopicName};
 use tokio::time::{Instant, sleep};
@@ -29,46 +28,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 const REDRAW: Duration = Duration::from_millis(50);
-
-/// The directory of a run.
-#[derive(Debug)]
-pub(super) enum Place {
-    Given(PathBuf),
-    Temporary(TempDir),
-}
-
-impl Place {
-    pub(super) fn new(given: Option<&Path>) -> Result<Self, Error> {
-        let Some(given) = given else {
-            let place = tempfile::Builder::new().prefix("tidelog-demo-").tempdir();
-            return place.map(Self::Temporary).map_err(Error::at("create", &std::env::temp_dir()));
-        };
-        let given = std::path::absolute(given).map_err(Error::at("find", given))?;
-        std::fs::create_dir_all(&given).map_err(Error::at("create", &given))?;
-        let mut entries = std::fs::read_dir(&given).map_err(Error::at("list", &given))?;
-        // What an earlier run left would be audited against the acks of this one.
-        if entries.next().is_some() {
-            return Err(Error::NotEmpty { dir: given });
-        }
-        Ok(Self::Given(given))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Given(path) => path,
-            Self::Temporary(place) => place.path(),
-        }
-    }
-
-    /// Keeps what is there, and says where.
-    pub(super) fn keep(self) -> String {
-        let path = match self {
-            Self::Given(path) => path,
-            Self::Temporary(place) => place.keep(),
-        };
-        format!("data, logs and acks are kept in {}", path.display())
-    }
-}
 
 /// Runs the whole demo below `dir`.
 pub(super) async fn tell(args: &Args, dir: &Path) -> Result<Report, Error> {

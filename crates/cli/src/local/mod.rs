@@ -1,4 +1,4 @@
-//! A cluster of real broker processes on this machine, for `dev`, `demo` and the end-to-end tests.
+//! A cluster of real broker processes on this machine, for `dev`, `demo`, `bench` and the end-to-end tests.
 //!
 //! Each broker is this very binary, started again as `tidelog server -c FILE`, with its own data
 //! directory, configuration file and log file below one directory. Brokers are killed, stopped,
@@ -10,6 +10,7 @@ mod error;
 mod http;
 mod metrics;
 mod parent;
+mod place;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use http::http_get;
 pub use metrics::Scraper;
 pub use parent::parent_watch;
+pub use place::Place;
 pub use ports::free_ports;
 
 /// What a local cluster is made of.
