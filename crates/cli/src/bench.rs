@@ -9,8 +9,10 @@
 
 mod consume;
 mod e2e;
+mod failover;
 mod latency;
 mod measured;
+mod nodes;
 mod options;
 mod payload;
 mod produce;
@@ -36,6 +38,8 @@ pub(crate) enum BenchCommand {
     Consume(consume::ConsumeArgs),
     /// Measure how long records take from when they are due until a reader has them
     E2e(e2e::EndToEndArgs),
+    /// Measure how long a partition pauses when its leader is lost, with a cluster of its own
+    Failover(failover::FailoverArgs),
 }
 
 /// Runs a measurement.
@@ -44,5 +48,6 @@ pub(crate) fn run(globals: &Globals, command: BenchCommand) -> Result<ExitCode, 
         BenchCommand::Produce(args) => block_on(produce::run(globals, args)),
         BenchCommand::Consume(args) => block_on(consume::run(globals, args)),
         BenchCommand::E2e(args) => block_on(e2e::run(globals, args)),
+        BenchCommand::Failover(args) => block_on(failover::run(globals, args)),
     }
 }
