@@ -14,7 +14,9 @@ mod latency;
 mod measured;
 mod nodes;
 mod options;
+mod partitions;
 mod payload;
+mod process;
 mod produce;
 mod source;
 mod topic;
@@ -40,6 +42,8 @@ pub(crate) enum BenchCommand {
     E2e(e2e::EndToEndArgs),
     /// Measure how long a partition pauses when its leader is lost, with a cluster of its own
     Failover(failover::FailoverArgs),
+    /// Measure what many idle partitions cost, with a cluster of its own
+    Partitions(partitions::PartitionsArgs),
 }
 
 /// Runs a measurement.
@@ -49,5 +53,6 @@ pub(crate) fn run(globals: &Globals, command: BenchCommand) -> Result<ExitCode, 
         BenchCommand::Consume(args) => block_on(consume::run(globals, args)),
         BenchCommand::E2e(args) => block_on(e2e::run(globals, args)),
         BenchCommand::Failover(args) => block_on(failover::run(globals, args)),
+        BenchCommand::Partitions(args) => block_on(partitions::run(globals, args)),
     }
 }
