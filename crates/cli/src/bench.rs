@@ -8,6 +8,7 @@
 //! `p50_ms`, `p99_ms`, `p999_ms`, `max_ms`.
 
 mod consume;
+mod disk;
 mod e2e;
 mod failover;
 mod latency;
@@ -44,6 +45,11 @@ pub(crate) enum BenchCommand {
     Failover(failover::FailoverArgs),
     /// Measure what many idle partitions cost, with a cluster of its own
     Partitions(partitions::PartitionsArgs),
+    /// Measure how fast the disk takes bytes that are to be safe, without a broker
+    Disk(disk::DiskArgs),
+    /// Write for `bench disk`
+    #[command(hide = true)]
+    DiskWriter(disk::WriterArgs),
 }
 
 /// Runs a measurement.
@@ -54,5 +60,7 @@ pub(crate) fn run(globals: &Globals, command: BenchCommand) -> Result<ExitCode, 
         BenchCommand::E2e(args) => block_on(e2e::run(globals, args)),
         BenchCommand::Failover(args) => block_on(failover::run(globals, args)),
         BenchCommand::Partitions(args) => block_on(partitions::run(globals, args)),
+        BenchCommand::Disk(args) => block_on(disk::run(globals, args)),
+        BenchCommand::DiskWriter(args) => disk::run_writer(&args),
     }
 }
