@@ -16,6 +16,7 @@ mod applies;
 mod audit;
 mod backups;
 mod bad_input;
+mod benches;
 mod bundles;
 mod command;
 mod compaction;
