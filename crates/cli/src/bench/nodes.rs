@@ -1,10 +1,11 @@
 //! A cluster of its own, for measurements that kill brokers.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use tidelog_client::admin::{HealthStatus, OffsetAt, RaftFacts};
-use tidelog_client::{BrokerId, Client};
+use tidelog_client::{BrokerId, Client, TopicPartition};
 use tokio::time::{Instant, sleep};
 
 use super::topic::Topic;
@@ -22,6 +23,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 /// Partitions that one question is about, within what brokers take.
 const PARTITIONS_A_CALL: usize = 500;
+
+/// A partition and its Raft group.
+type Leader = (TopicPartition, RaftFacts);
 
 /// Does `work` in a directory of its own, until it is done or Ctrl-C. A temporary directory is kept only
 /// when something fails; what `work` prints counts as its result.
@@ -91,14 +95,8 @@ pub(super) async fn in_sync(
         if client.admin().health().await?.status != HealthStatus::Healthy {
             return Ok(false);
         }
-        for part in topic.all().chunks(PARTITIONS_A_CALL) {
-            for (_, raft) in client.admin().describe_rafts(part.to_vec()).await {
-                if !is_in_sync(&raft?, lag_max) {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
+        let rafts = leaders(client, topic).await?;
+        Ok(rafts.iter().all(|(_, raft)| is_in_sync(raft, lag_max)))
     })
     .await
 }
@@ -114,25 +112,19 @@ pub(super) async fn caught_up(
     let (id, address) = (BrokerId(broker.id()), broker.ports().client_address());
     let mut goals = Vec::new();
     until("not all leaders tell what they have", within, async || {
-        goals.clear();
-        for part in topic.all().chunks(PARTITIONS_A_CALL) {
-            for (name, raft) in client.admin().describe_rafts(part.to_vec()).await {
-                let raft = raft?;
-                if raft.replicas.iter().any(|replica| replica.broker == id) {
-                    goals.push((name, raft.committed));
-                }
-            }
-        }
+        goals = leaders(client, topic).await?;
         Ok(true)
     })
     .await?;
+    goals.retain(|(_, raft)| raft.replicas.iter().any(|replica| replica.broker == id));
     until(&format!("broker {id} has not caught up"), within, async || {
         for part in goals.chunks(PARTITIONS_A_CALL) {
             let names = part.iter().map(|(name, _)| name.clone());
             let own = client.admin().describe_rafts_at(&address, names).await?;
-            for ((_, goal), (_, own)) in part.iter().zip(own) {
+            for ((_, leader), (_, own)) in part.iter().zip(own) {
                 let own = own?;
-                if own.leader.is_none() || own.quarantined.is_some() || own.last_log < *goal {
+                let behind = own.last_log < leader.committed;
+                if behind || own.leader.is_none() || own.quarantined.is_some() {
                     return Ok(false);
                 }
             }
@@ -142,13 +134,40 @@ pub(super) async fn caught_up(
     .await
 }
 
+/// Every partition's Raft group as its leader sees it.
+///
+/// Asks for the leaders each time: what a client remembers of them may be from before the last election,
+/// and who led then answers too.
+async fn leaders(client: &Client, topic: &Topic) -> Result<Vec<Leader>, Failure> {
+    let facts = client.admin().describe_topic(&topic.name).await?;
+    let mut by_address = BTreeMap::<_, Vec<_>>::new();
+    for (name, facts) in topic.all().into_iter().zip(facts.partitions) {
+        let address = facts.leader.and_then(|leader| leader.address);
+        let address = address.ok_or_else(|| Failure::new(format!("{name} has no leader")))?;
+        by_address.entry(address).or_default().push(name);
+    }
+    let mut all = Vec::new();
+    for (address, names) in by_address {
+        for part in names.chunks(PARTITIONS_A_CALL) {
+            let rafts = client.admin().describe_rafts_at(&address, part.to_vec()).await?;
+            for (name, raft) in rafts {
+                let raft = raft?;
+                if !raft.leads {
+                    return Err(Failure::new(format!("{name} has just changed its leader")));
+                }
+                all.push((name, raft));
+            }
+        }
+    }
+    Ok(all)
+}
+
 fn is_in_sync(raft: &RaftFacts, lag_max: u64) -> bool {
-    raft.leads
-        && raft.replicas.iter().all(|replica| {
-            let leads = Some(replica.broker) == raft.leader;
-            let near = replica.matched.is_some() && replica.lag_entries.unwrap_or(0) <= lag_max;
-            replica.alive && replica.voter && (leads || near)
-        })
+    raft.replicas.iter().all(|replica| {
+        let leads = Some(replica.broker) == raft.leader;
+        let near = replica.matched.is_some() && replica.lag_entries.unwrap_or(0) <= lag_max;
+        replica.alive && replica.voter && (leads || near)
+    })
 }
 
 /// Waits until every partition of `topic` is led by a broker other than `dead`, and serves.
