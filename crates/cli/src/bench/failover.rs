@@ -10,6 +10,7 @@ mod audited;
 mod pulse;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -124,8 +125,7 @@ pub(crate) async fn run(globals: &Globals, args: FailoverArgs) -> Result<ExitCod
 }
 
 async fn measure(globals: &Globals, args: &FailoverArgs, dir: &Path) -> Result<Report, Failure> {
-    let teller = Teller::new();
-    teller.say(&format!("starting {} brokers in {}", args.nodes, dir.display()));
+    Teller::new().say(&format!("starting {} brokers in {}", args.nodes, dir.display()));
     let mut cluster = nodes::start(dir, args.nodes).await?;
     let client = nodes::connect(globals, &cluster).await?;
     let topic = create(&client, args.partitions).await?;
@@ -138,21 +138,12 @@ async fn measure(globals: &Globals, args: &FailoverArgs, dir: &Path) -> Result<R
     let pulse = Arc::new(Pulse::new());
     let plan = Plan { rate: Some(args.rate), ..Plan::new(&topic) };
     let sources = plan.start(&clients, |client, _| run.cargo(client, &pulse)).await?;
-    let mut sources = std::pin::pin!(sources.join());
-    let mut lose = std::pin::pin!(async {
-        let mut rounds = Vec::new();
-        for number in 1..=args.rounds {
-            let round = lose_leader(&mut cluster, &client, &topic, &pulse, args.freeze).await?;
-            teller.say(&round.line(number, args));
-            rounds.push(round);
-        }
-        Ok::<_, Failure>(rounds)
-    });
+    let mut sources = pin!(sources.join());
     let rounds = tokio::select! {
         biased;
-        // They go on until they are told to stop, so this is an error.
-        ended = &mut sources => return Err(ended.map_or_else(|err| err, |_| Failure::new("the load ended"))),
-        rounds = &mut lose => rounds?,
+        // They go on until they are told to stop: this is an error.
+        ended = &mut sources => return Err(ended.err().unwrap_or_else(|| Failure::new("it ended"))),
+        rounds = lose_leaders(&mut cluster, &client, &topic, &pulse, args) => rounds?,
     };
     plan.stop.store(true, Ordering::Relaxed);
     let (cargo, took) = sources.await?;
@@ -177,6 +168,23 @@ async fn create(client: &Client, partitions: u32) -> Result<Topic, Failure> {
     let new = NewTopic::new(name.clone()).partitions(partitions).replication_factor(3);
     let partitions = topic::create(client, new).await?;
     Ok(Topic { name, partitions })
+}
+
+/// All rounds.
+async fn lose_leaders(
+    cluster: &mut LocalCluster,
+    client: &Client,
+    topic: &Topic,
+    pulse: &Pulse,
+    args: &FailoverArgs,
+) -> Result<Vec<Round>, Failure> {
+    let mut rounds = Vec::new();
+    for number in 1..=args.rounds {
+        let round = lose_leader(cluster, client, topic, pulse, args.freeze).await?;
+        Teller::new().say(&round.line(number, args));
+        rounds.push(round);
+    }
+    Ok(rounds)
 }
 
 /// One round: the cluster is in sync when it begins and when it ends.

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn acks_in_the_wrong_order_are_put_right() {
         let pulse = Pulse::new();
-        [5_000, 1_000, 2_000].map(|at| pulse.ack(at));
+        [5_000, 1_000, 2_000].into_iter().for_each(|at| pulse.ack(at));
         assert_eq!((pulse.count(), pulse.longest_pause_ms(0, 9_000)), (3, 3.0));
     }
 }
