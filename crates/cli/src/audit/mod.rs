@@ -24,5 +24,5 @@ mod tests;
 mod verdict;
 
 pub use ledger::Ledger;
-pub use record::{Ack, Read, RecordId, fingerprint};
+pub use record::{Ack, Read, RecordId, fingerprint, mix};
 pub use verdict::{EXAMPLES_MAX, Fault, Verdict};

@@ -57,3 +57,12 @@ pub fn fingerprint(parts: &[&[u8]]) -> u64 {
     }
     hash
 }
+
+/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): every bit of `x` moves every bit.
+#[must_use]
+pub const fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

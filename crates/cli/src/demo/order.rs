@@ -10,7 +10,7 @@
 
 use serde::Deserialize;
 
-use crate::audit::{RecordId, fingerprint};
+use crate::audit::{RecordId, fingerprint, mix};
 
 /// How many users order.
 pub const USERS: u32 = 1_000;
@@ -97,14 +97,6 @@ pub fn recognise(value: &[u8]) -> Option<RecordId> {
     let event: Event<'_> = serde_json::from_slice(value).ok()?;
     let Event { kind, producer, sequence } = event;
     (kind == "OrderCreated").then_some(RecordId { producer, sequence })
-}
-
-/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): every bit of `x` moves every bit.
-const fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
