@@ -1,0 +1,1 @@
+"""Comparative measurements of Tidelog and its peers."""
