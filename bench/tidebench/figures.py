@@ -45,7 +45,7 @@ MEASURES = (
     Measure("latency", "p999_ms", "p99.9", "ms", 2, True),
     Measure("latency", "records_per_s", "rate that was reached", "records/s"),
     Measure("failover", "pauses_ms", "longest time without an ack", "ms", 0, True),
-    Measure("partitions", "create_s", "until all have a leader", "s", 2),
+    Measure("partitions", "create_s", "until each has acked a record", "s", 2),
     Measure("partitions", "cpu_percent", "CPU of an idle broker", "% of a core", 2),
     Measure("partitions", "rss_mib", "memory of an idle broker", "MiB", 0),
     Measure("disk", "mb_per_s", "written and synced", "MB/s", 0),

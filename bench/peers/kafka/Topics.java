@@ -1,11 +1,16 @@
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartitionInfo;
 
 /** Creates and describes topics of three replicas. */
@@ -78,11 +83,21 @@ final class Topics implements AutoCloseable {
                 .partitions();
     }
 
-    /** Measures how long it takes until all partitions of a topic are there and led. */
+    /** Measures how long it takes until a topic is there and each partition has acked a record. */
     static String measure(Load.Options options) throws Exception {
-        try (Topics topics = new Topics(options.servers)) {
+        byte[] record = Tally.payloads(options.size)[0];
+        try (Topics topics = new Topics(options.servers);
+                var producer =
+                        new KafkaProducer<byte[], byte[]>(Produce.settings(options.servers))) {
             long begun = System.nanoTime();
             topics.create(options.topic, options.partitions);
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (int partition = 0; partition < options.partitions; partition++) {
+                sent.add(producer.send(new ProducerRecord<>(options.topic, partition, null, record)));
+            }
+            for (Future<RecordMetadata> acked : sent) {
+                acked.get(WITHIN_SECONDS, TimeUnit.SECONDS);
+            }
             double seconds = (System.nanoTime() - begun) / 1e9;
             return "{\"partitions\": %d, \"create_s\": %.3f}"
                     .formatted(options.partitions, seconds);

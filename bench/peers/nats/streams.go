@@ -56,6 +56,13 @@ func createStreams(servers []string, topic string, partitions int, batched bool)
 	if err := waitReady(js); err != nil {
 		return err
 	}
+	return inParallel(partitions, func(partition int) error {
+		return createStream(js, topic, partition, batched)
+	})
+}
+
+// inParallel does something for each partition, and for some of them at the same time.
+func inParallel(partitions int, do func(partition int) error) error {
 	numbers := make(chan int)
 	failures := make([]error, creators)
 	var workers sync.WaitGroup
@@ -63,7 +70,7 @@ func createStreams(servers []string, topic string, partitions int, batched bool)
 		workers.Go(func() {
 			for number := range numbers {
 				if failures[worker] == nil {
-					failures[worker] = createStream(js, topic, number, batched)
+					failures[worker] = do(number)
 				}
 			}
 		})
@@ -178,7 +185,7 @@ func deleteStreams(servers []string, topic string, partitions int) error {
 	return nil
 }
 
-// create measures how long it takes until all streams are there and led.
+// create measures how long it takes until all streams are there and each has acked a record.
 func create(o Options) (any, error) {
 	nc, err := connect(o.servers, 0)
 	if err != nil {
@@ -196,7 +203,14 @@ func create(o Options) (any, error) {
 	if err := createStreams(o.servers, o.topic, o.partitions, false); err != nil {
 		return nil, err
 	}
+	record := payloads(o.size)[0].data
+	err = inParallel(o.partitions, func(partition int) error {
+		ctx, cancel := context.WithTimeout(context.Background(), createWithin)
+		defer cancel()
+		_, err := js.Publish(ctx, subject(o.topic, partition), record)
+		return err
+	})
 	return map[string]any{
 		"partitions": o.partitions, "create_s": time.Since(begun).Seconds(),
-	}, nil
+	}, err
 }
