@@ -58,7 +58,7 @@ func parse(mode string, words []string) Options {
 	flags.IntVar(&o.partitions, "partitions", 8, "number of streams")
 	flags.IntVar(&o.size, "size", 1024, "bytes of each record")
 	flags.IntVar(&o.clients, "clients", 2, "connections")
-	flags.IntVar(&o.window, "window", 8192, "records of a connection that wait for their acks")
+	flags.IntVar(&o.window, "window", 32_768, "records of a connection that wait for their acks")
 	warm := flags.Float64("warm", 0, "seconds of load that are not counted, before")
 	flags.IntVar(&o.warmRate, "warm-rate", 60_000, "records/s of that load")
 	seconds := flags.Float64("seconds", 15, "seconds that are counted")

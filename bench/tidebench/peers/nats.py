@@ -52,7 +52,7 @@ class Nats(Contender):
         if self.batched:
             return ("orbit.go jetstreamext FastPublisher, one per stream and connection, flow 500, "
                     "4 outstanding acks; 2 connections")
-        return ("nats.go PublishMsgAsync, 2 connections, up to 8192 records each without ack; "
+        return ("nats.go PublishMsgAsync, 2 connections, up to 32,768 records each without ack; "
                 "reading with ordered consumers, 4096 records ahead")
 
     def prepare(self):
