@@ -93,7 +93,8 @@ final class Topics implements AutoCloseable {
             topics.create(options.topic, options.partitions);
             List<Future<RecordMetadata>> sent = new ArrayList<>();
             for (int partition = 0; partition < options.partitions; partition++) {
-                sent.add(producer.send(new ProducerRecord<>(options.topic, partition, null, record)));
+                sent.add(producer.send(
+                        new ProducerRecord<>(options.topic, partition, null, record)));
             }
             for (Future<RecordMetadata> acked : sent) {
                 acked.get(WITHIN_SECONDS, TimeUnit.SECONDS);
