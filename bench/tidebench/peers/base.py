@@ -88,9 +88,8 @@ class PeerCluster(Cluster):
     A subclass sets `servers` (name to `Process`), `addresses`, `load_command` and `data`.
     """
 
-    # Seconds of load before the first counted figure, and before each further one.
-    warm_first_s = 3
-    warm_next_s = 3
+    # Seconds of load before each counted figure.
+    warm_s = 3
     produce_flags: tuple[str, ...] = ()
 
     def __init__(self, data, load_command):
@@ -99,7 +98,6 @@ class PeerCluster(Cluster):
         self.servers = {}
         self.addresses = []
         self.settings = {}
-        self.loads = 0
 
     @abstractmethod
     def start_server(self, name):
@@ -138,14 +136,13 @@ class PeerCluster(Cluster):
 
     def run_load(self, mode, topic, seconds, flags, on_event=None):
         """Runs the load program, which warms itself and the cluster up first."""
-        warm = self.warm_next_s if self.loads else self.warm_first_s
-        self.loads += 1
         command = [
             *self.load_command, mode, "--servers", ",".join(self.addresses), "--topic", topic,
-            "--partitions", PARTITIONS, "--size", 1024, "--clients", 2, "--warm", warm, *flags,
+            "--partitions", PARTITIONS, "--size", 1024, "--clients", 2,
+            "--warm", self.warm_s, *flags,
         ]
         log = self.data / f"load-{mode}-{topic}.log"
-        return run_load(command, log, seconds + warm * 3 + LOAD_EXTRA_S, on_event)
+        return run_load(command, log, seconds + self.warm_s * 3 + LOAD_EXTRA_S, on_event)
 
     def stop(self):
         # Nothing of the data is needed any more, so nothing needs to be put in order.

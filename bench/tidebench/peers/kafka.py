@@ -79,9 +79,8 @@ class Kafka(Contender):
 class KafkaCluster(PeerCluster):
     """Three Kafka brokers."""
 
-    # A cold JVM says little about one that has run for a minute. The load's is new each time.
-    warm_first_s = 25
-    warm_next_s = 10
+    # A cold JVM says little about one that has run for a minute, and the load's is new each time.
+    warm_s = 25
 
     def __init__(self, data, cache, flush):
         jars = f"{cache}/kafka-{VERSION}/*"
