@@ -154,6 +154,10 @@ impl Disk for TracedDisk {
         Ok(Arc::new(TracedFile { file, path: path.to_owned(), disk: self.clone() }))
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.done("exists", path, self.disk.exists(path))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.done("list", dir, self.disk.list(dir))
     }

@@ -52,6 +52,10 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile { file, target, faults: Arc::clone(&self.faults) }))
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.exists(path)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.disk.list(dir)
     }

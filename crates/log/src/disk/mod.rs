@@ -35,6 +35,9 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>>;
 
+    /// Whether there is a file or directory at `path`.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
@@ -80,18 +83,6 @@ pub trait File: Send + Sync + Debug {
     /// Whether the file is empty.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
-    }
-}
-
-/// Whether something exists at `path`, asked through the listing of its directory.
-pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(false);
-    };
-    match disk.list(dir) {
-        Ok(names) => Ok(names.iter().any(|n| n.as_str() == name)),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(err) => Err(err),
     }
 }
 
@@ -186,7 +177,7 @@ pub(crate) fn write_anew(
 
 /// Removes a directory and the files in it, if it is there; not durable before the parent is synced.
 pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    if !exists(disk, dir)? {
+    if !disk.exists(dir)? {
         return Ok(());
     }
     for name in disk.list(dir)? {

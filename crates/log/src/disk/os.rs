@@ -26,6 +26,10 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile(options.open(path)?)))
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {

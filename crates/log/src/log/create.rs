@@ -35,7 +35,7 @@ impl Log {
         if record.is_some_and(|record| !record.deleted) {
             return Err(OpenError::Exists { group });
         }
-        if disk::exists(&*env.disk, &dir).map_err(io("look for"))? {
+        if env.disk.exists(&dir).map_err(io("look for"))? {
             // Without a record it is a lost replica; with one, its deletion was cut short.
             if record.is_none() {
                 return Err(OpenError::Exists { group });
@@ -136,8 +136,8 @@ pub(super) fn switch(env: &Env, group: GroupId) -> io::Result<()> {
 pub(super) fn finish_switch(env: &Env, group: GroupId) -> io::Result<bool> {
     let dir = directory(&env.data, group);
     let new = beside(env, group, "new");
-    if !disk::exists(&*env.disk, &dir)? {
-        if !disk::exists(&*env.disk, &new)? {
+    if !env.disk.exists(&dir)? {
+        if !env.disk.exists(&new)? {
             return Ok(false);
         }
         env.disk.rename(&new, &dir)?;

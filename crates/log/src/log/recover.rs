@@ -48,7 +48,7 @@ impl Log {
     /// between a write and its fsync.
     pub fn open(env: Env, group: GroupId, config: Config) -> Result<Opened, OpenError> {
         let unfinished = directory(&env.data, group).join(UNFINISHED);
-        let is_unfinished = disk::exists(&*env.disk, &unfinished);
+        let is_unfinished = env.disk.exists(&unfinished);
         if is_unfinished.map_err(OpenError::io("look for", unfinished))? {
             return Err(OpenError::Unfinished { group });
         }

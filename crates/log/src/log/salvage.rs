@@ -152,7 +152,7 @@ fn mark_unfinished(env: &Env, dir: &Path) -> io::Result<()> {
     let path = dir.join(UNFINISHED);
     // What comes from the leader may be compacted less.
     Compacted::forget(&*env.disk, dir)?;
-    if !disk::exists(&*env.disk, &path)? {
+    if !env.disk.exists(&path)? {
         env.disk.open(&path, Open::Create)?.sync_all()?;
     }
     env.disk.sync_dir(dir)
@@ -204,7 +204,7 @@ fn move_aside(env: &Env, dir: &Path, from: LogIndex, rotten: Option<LogIndex>) -
             disk::remove_if_there(disk, &dir.join(file_name(*index, extension)))?;
         }
         let log = dir.join(file_name(*index, "log"));
-        if disk::exists(disk, &log)? {
+        if disk.exists(&log)? {
             let kept = if Some(*index) == rotten { ROTTEN } else { ASIDE };
             disk.rename(&log, &log.with_extension(kept))?;
         }

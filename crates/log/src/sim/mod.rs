@@ -272,6 +272,14 @@ impl Disk for SimDisk {
         Ok(Arc::new(SimFile { disk, file, path, epoch, writes: open != Open::Read }))
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.lock().now.find(path) {
+            Ok(_) => Ok(true),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inner = self.lock();
         let dir = inner.now.find(dir)?;

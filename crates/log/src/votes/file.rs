@@ -108,7 +108,7 @@ impl VotesFile {
         node: NodeId,
     ) -> Result<(Self, Groups), OpenError> {
         let io = |action| OpenError::io(action, path.clone());
-        if !disk::exists(&*disk, &path).map_err(io("look for"))? {
+        if !disk.exists(&path).map_err(io("look for"))? {
             let head = Head { node, generation: 1, records: 0 };
             disk::replace(&*disk, &path, &head.encode()).map_err(io("create"))?;
         }
