@@ -526,6 +526,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
         election_max: raft.election_max.0,
         probe: raft.probe.0,
         probe_missed: raft.probe_missed.0,
+        sleep_after: Some(raft.sleep_after.0).filter(|after| !after.is_zero()),
         ..NodeConfig::new(identity.node(), identity.cluster_id.clone(), config.data_dir.clone())
     }
 }

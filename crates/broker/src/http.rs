@@ -137,6 +137,8 @@ fn metrics(core: &Core) -> String {
         let low = cluster.node.space() > DiskSpace::Enough;
         page.gauge("low_on_space", "1 while the disk is nearly full.", low.into());
         page.gauge("groups", "Raft groups that are open here.", stats.groups as u64);
+        let asleep = stats.groups_asleep as u64;
+        page.gauge("groups_asleep", "Those of them in which nothing happens.", asleep);
         let replicas = cluster.hosted.all();
         let led = replicas.iter().filter(|replica| replica.leads()).count();
         let out = replicas.iter().filter(|replica| replica.is_out_of_service()).count();

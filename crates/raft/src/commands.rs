@@ -52,6 +52,7 @@ pub(crate) async fn propose<M: Machine>(
     if replica.log.waits_for_room() && replica.log.unsynced() > WAITING_MAX {
         return Err(CommandError::NotLeader { hint: None });
     }
+    replica.rouse().await;
     let proposal = Proposal::Command { append_time: clock.now(), body };
     match replica.raft.client_write(proposal).await {
         Ok(written) => Ok(written.data),

@@ -60,6 +60,10 @@ pub struct NodeConfig {
     /// Silence after which a broker counts as dead. Smaller: a busy machine loses leaders. Larger:
     /// a frozen broker is missed longer.
     pub probe_missed: Duration,
+    /// How long nothing must have happened in a group until it sleeps, without heartbeats and timers of its
+    /// own; `None`: never. Smaller: groups that are written to now and then wake often, which takes a
+    /// round trip. Larger: idle groups cost more.
+    pub sleep_after: Option<Duration>,
     /// How often segments are checked for what nobody needs any more. Larger: retention is coarser.
     pub clean_every: Duration,
     /// How the logs are read again to find damage.
@@ -89,6 +93,7 @@ impl NodeConfig {
             election_max: Duration::from_millis(1500),
             probe: Duration::from_millis(100),
             probe_missed: Duration::from_millis(1000),
+            sleep_after: Some(Duration::from_secs(3)),
             clean_every: Duration::from_secs(10),
             scrubbing: Scrubbing::default(),
             compacting: Compacting::default(),

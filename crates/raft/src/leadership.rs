@@ -1,5 +1,6 @@
 //! Who leads a group, as one replica sees it, and whether it may serve.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -12,6 +13,7 @@ use tracing::{error, info};
 
 use crate::config::TypeConfig;
 use crate::latest::latest;
+use crate::quiescence::Quiescence;
 use crate::store::applier::{Applier, Machine};
 use crate::store::machines::Progress;
 
@@ -58,14 +60,21 @@ pub(crate) async fn follow_leadership<M: Machine>(
     me: NodeId,
     raft: Raft<TypeConfig, Applier<M>>,
     mut progress: watch::Receiver<Progress>,
+    quiescence: Arc<Quiescence>,
     sender: watch::Sender<Leadership>,
 ) {
     let mut server = raft.server_metrics();
+    let mut sleep_changes = quiescence.changes();
     loop {
-        let now = look(&raft, &latest(&server, Clone::clone), &progress, me);
+        let now = look(&raft, &latest(&server, Clone::clone), &progress, &quiescence, me);
         let before = *sender.borrow();
         if now != before {
             sender.send_replace(now);
+            // A new leader needs its timers.
+            if (now.term, now.leader, now.role) != (before.term, before.leader, before.role) {
+                quiescence.touch();
+                quiescence.wake();
+            }
             if now.role == Role::Leader && before.role != Role::Leader {
                 info!(%group, epoch = now.term.0, "became leader");
             } else if before.role == Role::Leader && now.role != Role::Leader {
@@ -78,8 +87,11 @@ pub(crate) async fn follow_leadership<M: Machine>(
             changed = server.changed() => if changed.is_err() { break },
             // Until it is ready a leader waits for its own entry to be applied.
             changed = progress.changed(), if leads && !now.ready => if changed.is_err() { break },
-            // The quorum's answer shows in the metrics without an event of its own.
-            () = sleep(if now.ready { QUORUM_CHECK } else { READY_CHECK }), if leads => {}
+            // The quorum's answer shows in the metrics without an event of its own. While the group sleeps,
+            // answers to beats take its place, and it is woken when they stay away.
+            () = sleep(if now.ready { QUORUM_CHECK } else { READY_CHECK }),
+                if leads && quiescence.is_awake() => {}
+            () = sleep_changes.next() => {}
         }
     }
     if let Err(fatal) = latest(&raft.metrics(), |metrics| metrics.running_state.clone())
@@ -98,6 +110,7 @@ fn look<M: Machine>(
     raft: &Raft<TypeConfig, Applier<M>>,
     server: &openraft::metrics::RaftServerMetrics<TypeConfig>,
     progress: &watch::Receiver<Progress>,
+    quiescence: &Quiescence,
     me: NodeId,
 ) -> Leadership {
     let term = Term(server.vote.leader_id.term);
@@ -112,7 +125,9 @@ fn look<M: Machine>(
             return true;
         }
         let acked = latest(&raft.metrics(), |metrics| metrics.last_quorum_acked);
-        acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX)
+        let by_beats = quiescence.confirmed().map(|at| at.elapsed());
+        let silent = acked.map(|at| at.elapsed()).into_iter().chain(by_beats).min();
+        silent.is_some_and(|silent| silent < QUORUM_SILENCE_MAX)
     };
     // A lone voter is its own quorum, and no answer ever moves its clock.
     let alone = || server.membership_config.voter_ids().eq([me]);

@@ -34,6 +34,7 @@ mod node;
 mod pace;
 mod partition;
 mod peers;
+mod quiescence;
 mod replica;
 mod sequencing;
 mod sources;

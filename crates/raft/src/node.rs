@@ -1,7 +1,9 @@
 //! One broker's Raft node: its groups, its peers, and the tasks that serve them all.
 
+mod beats;
 mod compact;
 mod founding;
+mod opening;
 mod recover;
 mod repair;
 mod scrub;
@@ -40,12 +42,15 @@ use crate::metadata::Metadata;
 use crate::pace::Pace;
 use crate::partition::{Partition, PartitionConfig, QUEUE_REQUESTS_MAX};
 use crate::peers::Peers;
+use crate::quiescence::Answered;
 use crate::replica::{Campaigner, Member, Replica};
 use crate::sequencing::Sequencing;
 use crate::space::{self, DiskSpace};
 use crate::store::applier::{Applier, Machine};
 use crate::store::log_store::LogStore;
 use crate::store::machines::{CoordinatorMachine, MetadataMachine, PartitionMachine, Progress};
+
+use opening::Opening;
 
 pub use compact::{COMPACT_INFLATE_BYTES_MAX, Compacting};
 pub use founding::Founding;
@@ -106,6 +111,8 @@ pub struct Stats {
     pub synced_bytes: u64,
     /// Groups that are open.
     pub groups: usize,
+    /// Those of them in which nothing happens, not even heartbeats.
+    pub groups_asleep: usize,
     /// Bytes that were read again to find damage.
     pub scrubbed_bytes: u64,
     /// Damaged places that were found.
@@ -135,13 +142,15 @@ struct Shared {
     recovery: recover::Recovery,
     cache: Arc<CacheBudget>,
     peers: Arc<Peers>,
+    /// Who answered beats, and when.
+    answered: Arc<Answered>,
     groups: RwLock<BTreeMap<GroupId, Hosted>>,
     scrubber: scrub::Scrubber,
     compacted: compact::Counters,
     /// Groups that are being filled up: two at work in one directory would ruin it.
     refilling: Mutex<BTreeSet<GroupId>>,
-    /// Held while a group is opened or deleted: one log must never be open twice.
-    opening: tokio::sync::Mutex<()>,
+    /// Groups that are being opened or deleted.
+    opening: Opening,
     stopped: watch::Sender<bool>,
     /// How much room there is on the disk.
     space: watch::Sender<DiskSpace>,
@@ -202,8 +211,9 @@ impl Node {
             fence,
             recovery: recover::Recovery::default(),
             peers,
+            answered: Arc::default(),
             groups: RwLock::new(BTreeMap::new()),
-            opening: tokio::sync::Mutex::new(()),
+            opening: Opening::default(),
             stopped: watch::Sender::new(false),
             space: watch::Sender::new(DiskSpace::default()),
             tasks: Mutex::new(JoinSet::new()),
@@ -213,6 +223,7 @@ impl Node {
             tasks.spawn(upkeep::follow_deaths(Arc::clone(&shared), died));
             tasks.spawn(upkeep::follow_returns(Arc::clone(&shared)));
             tasks.spawn(upkeep::clean(Arc::clone(&shared)));
+            tasks.spawn(beats::beat(Arc::clone(&shared)));
             tasks.spawn(compact::compact(Arc::clone(&shared)));
             tasks.spawn(upkeep::save_votes(Arc::clone(&shared)));
             tasks.spawn(upkeep::hand_over_when_full(Arc::clone(&shared)));
@@ -285,6 +296,7 @@ impl Node {
         let flushed = self.shared.votes.stats();
         let scrubbed = &self.shared.scrubber.counters;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let groups = self.shared.groups();
         Stats {
             scrubbed_bytes: of(&scrubbed.bytes),
             damage_found: of(&scrubbed.found),
@@ -293,7 +305,8 @@ impl Node {
             compacted_records: of(&self.shared.compacted.records),
             fdatasync_calls: flushed.syncs(),
             synced_bytes: flushed.synced_bytes(),
-            groups: self.shared.groups().len(),
+            groups: groups.len(),
+            groups_asleep: groups.values().filter(|hosted| hosted.member.sleeps()).count(),
         }
     }
 
@@ -306,11 +319,11 @@ impl Node {
         &self,
         founders: Option<BTreeSet<NodeId>>,
     ) -> Result<Metadata, Error> {
-        let _opening = self.shared.opening.lock().await;
+        let group = GroupId::METADATA;
+        let _opening = self.shared.opening.lock(group).await;
         let (machine, published) = watch::channel(Arc::default());
         let (progress, applied) = watch::channel(Progress::default());
         let machine = MetadataMachine::new(machine, progress);
-        let group = GroupId::METADATA;
         let config = self.log_config(COMMANDS_SEGMENT_BYTES);
         let founding = if founders.is_some() { Founding::Leads } else { Founding::Over };
         let founders = founders.unwrap_or_default();
@@ -339,7 +352,7 @@ impl Node {
         config: PartitionConfig,
         founding: Founding,
     ) -> Result<Partition, Error> {
-        let _opening = self.shared.opening.lock().await;
+        let _opening = self.shared.opening.lock(group).await;
         if let Some(open) = self.partition(group) {
             open.set_config(config);
             return Ok(open);
@@ -399,7 +412,7 @@ impl Node {
         voters: &[NodeId],
         founding: Founding,
     ) -> Result<Coordinator, Error> {
-        let _opening = self.shared.opening.lock().await;
+        let _opening = self.shared.opening.lock(group).await;
         if let Some(Kind::Coordinator(open)) =
             self.shared.groups().get(&group).map(|hosted| &hosted.kind)
         {
@@ -439,7 +452,7 @@ impl Node {
     /// # Errors
     /// The disk failed.
     pub async fn give_up(&self, group: GroupId, released: LogIndex) -> Result<(), Error> {
-        let _opening = self.shared.opening.lock().await;
+        let _opening = self.shared.opening.lock(group).await;
         if self.shared.votes.waits_for_room() {
             // Its record could not be written now, and everybody would wait for that.
             return Err(io::Error::from(io::ErrorKind::StorageFull).into());
@@ -450,9 +463,8 @@ impl Node {
             // A node that was to have a replica and never came to it has nothing to delete; a directory
             // without a record is another matter, and refused below.
             let (disk, data) = (Arc::clone(&env.disk), env.data.clone());
-            let names =
-                executor::run(&*self.shared.env.executor, move || disk.list(&data)).await??;
-            if !names.contains(&group.to_string()) {
+            let dir = data.join(group.to_string());
+            if !executor::run(&*self.shared.env.executor, move || disk.exists(&dir)).await?? {
                 return Ok(());
             }
         }
@@ -473,7 +485,7 @@ impl Node {
     /// # Errors
     /// The disk failed.
     pub async fn step_out(&self, group: GroupId) -> Result<bool, Error> {
-        let _opening = self.shared.opening.lock().await;
+        let _opening = self.shared.opening.lock(group).await;
         let member = self.shared.groups().get(&group).map(|hosted| Arc::clone(&hosted.member));
         let Some(member) = member else { return Ok(false) };
         let live = self.live();
@@ -628,7 +640,8 @@ impl Node {
                     None => Error::Engine { group, reason: err.to_string() },
                 }
             })?;
-        Ok(Replica::new(group, me, raft, log, owed, progress, close))
+        let answered = Arc::clone(&shared.answered);
+        Ok(Replica::new(group, me, raft, log, owed, progress, answered, close))
     }
 
     /// Opens the group's log, or creates it when this node has no trace of it. Anything between

@@ -160,6 +160,13 @@ impl Peers {
         low.map(|(node, _)| *node).filter(|node| live.contains(node)).collect()
     }
 
+    /// Peers that live and understand beats.
+    pub(crate) fn taking_beats(&self) -> BTreeSet<NodeId> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let able = known.peers.iter().filter(|(_, peer)| peer.takes_beats());
+        able.map(|(node, _)| *node).collect()
+    }
+
     /// Ends every connection.
     pub(crate) fn close(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryFutureExt};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -24,6 +25,7 @@ use crate::config::{Entry, Members, Payload, TypeConfig, Vote, log_id, position}
 use crate::latest::latest;
 use crate::leadership::{Leadership, Role, follow_leadership};
 use crate::link::server::Port;
+use crate::quiescence::{Answered, Led, Quiescence};
 use crate::store::applier::{Applier, Machine, as_snapshot};
 use crate::store::machines::Progress;
 
@@ -68,6 +70,8 @@ pub(crate) struct Replica<M: Machine> {
     /// Takes part in elections once its log goes so far: it did before the replica was given up.
     owed: LogIndex,
     pub(crate) leadership: watch::Receiver<Leadership>,
+    /// Whether the group sleeps.
+    quiescence: Arc<Quiescence>,
     /// Told when the engine is to end, whatever it waits for.
     closing: Arc<watch::Sender<bool>>,
 }
@@ -81,6 +85,7 @@ impl<M: Machine> Clone for Replica<M> {
             log: Arc::clone(&self.log),
             owed: self.owed,
             leadership: self.leadership.clone(),
+            quiescence: Arc::clone(&self.quiescence),
             closing: Arc::clone(&self.closing),
         }
     }
@@ -113,14 +118,19 @@ impl<M: Machine> Replica<M> {
         log: Arc<Log>,
         owed: LogIndex,
         progress: watch::Receiver<Progress>,
+        answered: Arc<Answered>,
         closing: watch::Sender<bool>,
     ) -> Self {
         let (sender, leadership) = watch::channel(Leadership::default());
-        tokio::spawn(follow_leadership(group, me, raft.clone(), progress, sender));
+        let engine = raft.clone();
+        let ticks = Box::new(move |on| engine.runtime_config().tick(on));
+        let quiescence = Arc::new(Quiescence::new(answered, ticks));
+        let sleeping = Arc::clone(&quiescence);
+        tokio::spawn(follow_leadership(group, me, raft.clone(), progress, sleeping, sender));
         if !log.has_reached(owed) {
             tokio::spawn(stand_when_whole(group, raft.clone(), Arc::downgrade(&log), owed));
         }
-        Self { group, me, raft, log, owed, leadership, closing: Arc::new(closing) }
+        Self { group, me, raft, log, owed, leadership, quiescence, closing: Arc::new(closing) }
     }
 
     /// Refuses to take part in an election with less than was held when the replica was given up.
@@ -143,6 +153,7 @@ impl<M: Machine> Replica<M> {
     /// Waits until everything committed before the call is applied here, by ReadIndex.
     pub(crate) async fn linearize(&self) -> Result<(), Refused> {
         use openraft::errors::{LinearizableReadError, RaftError};
+        self.rouse().await;
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
@@ -162,6 +173,7 @@ impl<M: Machine> Replica<M> {
         let matched = metrics.replication.iter().flatten();
         let heard = metrics.heartbeat.iter().flatten();
         let silent = heard.filter_map(|(node, at)| at.map(|at| (*node, at.elapsed())));
+        let silent = self.quiescence.silent().unwrap_or_else(|| silent.collect());
         RaftStatus {
             leadership: *self.leadership.borrow(),
             last: self.log.frontier().last,
@@ -171,7 +183,7 @@ impl<M: Machine> Replica<M> {
             voters: members.voter_ids().collect(),
             learners: members.learner_ids().collect(),
             matched: matched.map(|(node, id)| (*node, at(id).map(|at| at.index))).collect(),
-            silent: silent.collect(),
+            silent,
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }
@@ -199,6 +211,7 @@ impl<M: Machine> Replica<M> {
         if !campaign.is_live(to) {
             return Err(Refused::Other(format!("node {to} is not alive, leadership stays")));
         }
+        self.rouse().await;
         self.caught_up(to, status.last.map(|last| last.index)).await?;
         let stopped = |err: Fatal<TypeConfig>| Refused::Other(err.to_string());
         self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
@@ -262,6 +275,7 @@ impl<M: Machine> Replica<M> {
     /// lease.
     async fn stand_in(&self) -> Result<(), String> {
         self.may_elect()?;
+        self.quiescence.wake();
         let vote = self.vote().await?;
         let request = TransferLeaderRequest::new(vote, self.me, None);
         match self.raft.handle_transfer_leader(request).await {
@@ -269,6 +283,106 @@ impl<M: Machine> Replica<M> {
             Ok(Err(err)) => Err(err.to_string()),
             Err(err) => Err(err.to_string()),
         }
+    }
+}
+
+/// How long a leader that woke waits for its quorum to answer.
+const ROUSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Sleep: see [`Quiescence`].
+impl<M: Machine> Replica<M> {
+    /// Wakes the group if it sleeps, and waits until a leader's lease is renewed: the engine refuses what
+    /// is proposed before. For whatever this replica is about to do in its group.
+    pub(crate) async fn rouse(&self) {
+        self.quiescence.touch();
+        if self.quiescence.is_settled() {
+            return;
+        }
+        let _one = self.quiescence.settling.lock().await;
+        if self.quiescence.is_settled() {
+            return;
+        }
+        let woken = Instant::now();
+        self.quiescence.wake();
+        if self.leadership.borrow().role == Role::Leader {
+            // Without a quorum the engine refuses, as it does when it is awake.
+            drop(timeout(ROUSE_PATIENCE, self.renew_lease(woken)).await);
+        }
+        self.quiescence.settle();
+    }
+
+    async fn renew_lease(&self, since: Instant) {
+        if self.voters() == BTreeSet::from([self.me]) {
+            return;
+        }
+        let mut metrics = self.raft.metrics();
+        // An engine that has stopped refuses what comes, too.
+        let _ = self.raft.trigger().heartbeat().await;
+        loop {
+            let is_over = latest(&metrics, |now| {
+                let acked = now.last_quorum_acked.is_some_and(|at| at.elapsed() <= since.elapsed());
+                acked || now.current_leader != Some(self.me)
+            });
+            if is_over || metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn settle(&self) {
+        let replica = self.clone();
+        tokio::spawn(async move { replica.rouse().await });
+    }
+
+    /// Offers sleep to the others, if this replica leads and all have what it has.
+    fn fall_asleep(&self, able: &BTreeSet<NodeId>) {
+        let now = *self.leadership.borrow();
+        if now.role != Role::Leader || !now.ready {
+            return;
+        }
+        if !self.quiescence.is_settled() {
+            return self.settle();
+        }
+        let Some(last) = self.log.frontier().last.filter(|last| last.index < self.log.synced_end())
+        else {
+            return;
+        };
+        let led = latest(&self.raft.metrics(), |metrics| {
+            let is_last =
+                |at: &Option<crate::config::LogId>| at.as_ref().map(position) == Some(last);
+            let members = metrics.membership_config.membership();
+            let others = members.nodes().map(|(node, ())| *node).filter(|node| *node != self.me);
+            let others: Arc<[NodeId]> = others.collect();
+            let has_all = |node| {
+                let known = metrics.replication.iter().flatten().find(|(id, _)| *id == node);
+                able.contains(node) && known.is_some_and(|(_, at)| is_last(at))
+            };
+            let is_quiet = metrics.current_term == now.term.0
+                && members.get_joint_config().len() == 1
+                && is_last(&metrics.local_committed)
+                && is_last(&metrics.last_applied)
+                && others.iter().all(has_all);
+            let votes = |node: &NodeId| members.voter_ids().any(|voter| voter == *node);
+            let voters = others.iter().copied().filter(votes).collect();
+            is_quiet.then_some(Led { term: now.term, last: last.index, others, voters })
+        });
+        if let Some(led) = led {
+            self.quiescence.offer(led);
+        }
+    }
+
+    /// Whether this replica follows `leader` in `term` and has applied all that it has.
+    fn has_all_of(&self, leader: NodeId, term: Term, last: LogIndex) -> bool {
+        let now = *self.leadership.borrow();
+        let follows = matches!(now.role, Role::Follower | Role::Learner);
+        let at = |at: Option<LogIndex>| at == Some(last);
+        follows
+            && now.leader == Some(leader)
+            && now.term == term
+            && at(self.log.frontier().last.map(|last| last.index))
+            && at(latest(&self.raft.metrics(), |metrics| {
+                metrics.last_applied.as_ref().map(|at| position(at).index)
+            }))
     }
 }
 
@@ -353,6 +467,15 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
         last: Option<LogPosition>,
         at: LogPosition,
     ) -> BoxFuture<'static, Result<(), String>>;
+    /// What the next beat has to tell of the group, if this node leads it and it sleeps; one that has been
+    /// idle for `after` offers to sleep to the others, if all are `able`.
+    fn rest(&self, after: Duration, able: &BTreeSet<NodeId>) -> Option<Led>;
+    /// `node` sleeps under this leader of `term`.
+    fn agreed(&self, term: Term, node: NodeId);
+    /// Somebody does not sleep, so nobody does.
+    fn wake(&self);
+    /// Whether the group sleeps, as far as this replica knows.
+    fn sleeps(&self) -> bool;
     /// Stops the engine.
     fn stop(&self) -> BoxFuture<'static, ()>;
 }
@@ -369,6 +492,7 @@ impl<M: Machine> Member for Replica<M> {
         if now.leader != Some(dead) {
             return None;
         }
+        self.quiescence.wake();
         let metrics = self.metrics();
         let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
         let after = voters.iter().position(|voter| *voter == dead).map_or(0, |at| at + 1);
@@ -480,6 +604,27 @@ impl<M: Machine> Member for Replica<M> {
         })
     }
 
+    fn rest(&self, after: Duration, able: &BTreeSet<NodeId>) -> Option<Led> {
+        if self.quiescence.is_awake() && self.quiescence.idle() >= after {
+            self.fall_asleep(able);
+        }
+        self.quiescence.told()
+    }
+
+    fn agreed(&self, term: Term, node: NodeId) {
+        self.quiescence.agreed(term, node);
+    }
+
+    fn wake(&self) {
+        if self.quiescence.wake() {
+            self.settle();
+        }
+    }
+
+    fn sleeps(&self) -> bool {
+        !self.quiescence.is_awake()
+    }
+
     fn stop(&self) -> BoxFuture<'static, ()> {
         let raft = self.raft.clone();
         let log = Arc::clone(&self.log);
@@ -522,6 +667,11 @@ impl<M: Machine> Port for Replica<M> {
         &self,
         input: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
     ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> {
+        let quiescence = Arc::clone(&self.quiescence);
+        // A heartbeat says no less than an entry: the leader is awake.
+        let input = input.inspect(move |_| {
+            quiescence.wake();
+        });
         self.raft.stream_append(input).boxed()
     }
 
@@ -530,6 +680,7 @@ impl<M: Machine> Port for Replica<M> {
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
         let (raft, allowed) = (self.raft.clone(), self.may_elect());
+        self.quiescence.wake();
         Box::pin(async move {
             allowed?;
             raft.vote(request).map_err(|err| err.to_string()).await
@@ -541,8 +692,20 @@ impl<M: Machine> Port for Replica<M> {
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
         let (raft, allowed) = (self.raft.clone(), self.may_elect());
+        // The engine's lease has run out in its sleep, and it would agree. Who asks does not sleep, and the
+        // leader hears of that with its next beat.
+        let is_led = self.quiescence.is_led();
+        if !is_led {
+            self.quiescence.wake();
+        }
+        let replica = self.clone();
         Box::pin(async move {
             allowed?;
+            if is_led {
+                let vote = replica.vote().await?;
+                let last = replica.log.frontier().last.map(log_id);
+                return Ok(VoteResponse::new(vote, last, false));
+            }
             raft.pre_vote(request).map_err(|err| err.to_string()).await
         })
     }
@@ -552,6 +715,7 @@ impl<M: Machine> Port for Replica<M> {
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<(), String>> {
         let (raft, allowed) = (self.raft.clone(), self.may_elect());
+        self.quiescence.wake();
         Box::pin(async move {
             allowed?;
             let answer =
@@ -583,8 +747,13 @@ impl<M: Machine> Port for Replica<M> {
         Arc::clone(&self.log)
     }
 
+    fn sleep_under(&self, leader: NodeId, term: Term, last: LogIndex) -> bool {
+        self.quiescence.follow(leader, term, || self.has_all_of(leader, term, last))
+    }
+
     fn install(&self, vote: Vote, start: StartPoint) -> BoxFuture<'static, Result<Vote, String>> {
         let raft = self.raft.clone();
+        self.quiescence.wake();
         Box::pin(async move {
             let snapshot = as_snapshot(start).map_err(|err| err.to_string())?;
             let snapshot = snapshot.ok_or("start point of an empty log")?;

@@ -397,6 +397,7 @@ async fn propose(
     proposal: Proposal,
     term: Term,
 ) -> BoxFuture<'static, Proposed> {
+    replica.rouse().await;
     let (responder, outcome) = ProgressResponder::complete_only();
     let write = replica.raft.write(proposal).with_leader(LeaderId::new(term.0));
     match write.responder(responder).await {

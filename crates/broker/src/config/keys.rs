@@ -129,6 +129,8 @@ keys! {
     "Pause between two probes of another broker. Too small: CPU. Too large: a dead broker is noticed late."
     "raft.probe_missed": Span = raft.probe_missed in "50ms" to "60s";
     "Silence after which a broker counts as dead. Too small: a busy machine loses leaders. Too large: a frozen broker is missed late."
+    "raft.sleep_after": Span = raft.sleep_after in "0ms" to "1h";
+    "How long nothing must have been written to a partition until it costs no heartbeats; `0ms`: never. Too short: partitions that are written to now and then wait a round trip each time. Too long: idle partitions cost CPU."
     "storage.flush_threads": u32 = storage.flush_threads in "1" to "64";
     "Threads that write and fsync. Too few: acks wait for each other. Too many: nothing gained."
     "storage.read_threads": u32 = storage.read_threads in "1" to "64";

@@ -106,6 +106,8 @@ pub struct RaftConfig {
     pub probe: Span,
     /// Silence after which another broker counts as dead.
     pub probe_missed: Span,
+    /// How long nothing must have happened in a group until it sleeps; zero: never.
+    pub sleep_after: Span,
 }
 
 /// Threads and memory of the storage.
@@ -190,6 +192,7 @@ impl Default for Config {
                 election_max: Span::ms(1_500),
                 probe: Span::ms(100),
                 probe_missed: Span::ms(1_000),
+                sleep_after: Span::ms(3_000),
             },
             storage: StorageConfig {
                 flush_threads: 8,

@@ -152,7 +152,7 @@ pub struct RaftRequest {
     #[prost(uint64, tag = "2")]
     pub stream: u64,
     /// What is asked.
-    #[prost(oneof = "raft_request::Body", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "raft_request::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: ::core::option::Option<raft_request::Body>,
 }
 /// Nested message and enum types in `RaftRequest`.
@@ -181,6 +181,9 @@ pub mod raft_request {
         /// Stand for election now, past the leader's lease.
         #[prost(message, tag = "9")]
         Campaign(super::Campaign),
+        /// The heartbeat of all groups that sleep under the caller; the group stays empty, as in a probe.
+        #[prost(message, tag = "10")]
+        Beat(super::Beat),
     }
 }
 /// AppendRequest is Raft's AppendEntries.
@@ -240,6 +243,37 @@ pub struct ProbeReply {
     /// Whether the disk is nearly full: it should lead no partition.
     #[prost(bool, tag = "2")]
     pub low_on_space: bool,
+    /// Whether a Beat is understood; a broker that does not say so is sent none.
+    #[prost(bool, tag = "3")]
+    pub beats: bool,
+}
+/// Beat is one heartbeat for all groups that the caller leads, the called node follows in, and in which
+/// nothing happens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Beat {
+    /// The groups.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: ::prost::alloc::vec::Vec<SleepingGroup>,
+}
+/// SleepingGroup is a group whose leader has nothing to say.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SleepingGroup {
+    /// The group, as in a RaftRequest.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub group: ::prost::bytes::Bytes,
+    /// The term in which the caller leads it.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// Index of its last entry, which every member has and knows to be committed.
+    #[prost(uint64, tag = "3")]
+    pub last: u64,
+}
+/// BeatReply answers a beat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeatReply {
+    /// Places in the beat of the groups that do not sleep here under the caller: it must wake them.
+    #[prost(uint32, repeated, tag = "1")]
+    pub awake: ::prost::alloc::vec::Vec<u32>,
 }
 /// Campaign asks a voter to stand for election at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -251,7 +285,7 @@ pub struct RaftResponse {
     #[prost(uint64, tag = "1")]
     pub stream: u64,
     /// The answer.
-    #[prost(oneof = "raft_response::Body", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "raft_response::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: ::core::option::Option<raft_response::Body>,
 }
 /// Nested message and enum types in `RaftResponse`.
@@ -280,6 +314,9 @@ pub mod raft_response {
         /// The group is not served here, with the reason.
         #[prost(string, tag = "8")]
         Unavailable(::prost::alloc::string::String),
+        /// Answer to a beat.
+        #[prost(message, tag = "9")]
+        Beat(super::BeatReply),
     }
 }
 /// AppendSuccess tells how far the follower matches.

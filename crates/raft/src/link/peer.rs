@@ -93,6 +93,8 @@ pub(crate) struct Peer {
     said: Mutex<Option<String>>,
     /// Whether it said that its disk is nearly full.
     low_on_space: AtomicBool,
+    /// Whether it said that it understands beats.
+    beats: AtomicBool,
     /// Told why the peer has shut this node out.
     cast_out: watch::Sender<Option<String>>,
     /// Told of each death, which a watch could swallow when the peer is back at once.
@@ -115,6 +117,7 @@ impl Peer {
             address: watch::Sender::new(None),
             said: Mutex::new(None),
             low_on_space: AtomicBool::new(false),
+            beats: AtomicBool::new(false),
             cast_out,
             deaths,
         })
@@ -283,10 +286,16 @@ impl Peer {
         self.low_on_space.load(Ordering::Relaxed)
     }
 
+    /// Whether it lives, and understands beats.
+    pub(crate) fn takes_beats(&self) -> bool {
+        self.beats.load(Ordering::Relaxed) && *self.status.borrow() == PeerStatus::Live
+    }
+
     /// A peer that answers as another run has died in between, however short that was.
     fn note(&self, answer: &RaftResponse, run: &mut Option<u64>) {
         let Some(Answer::Probe(reply)) = &answer.body else { return };
         self.low_on_space.store(reply.low_on_space, Ordering::Relaxed);
+        self.beats.store(reply.beats, Ordering::Relaxed);
         if run.replace(reply.run).is_some_and(|before| before != reply.run) {
             info!(node = %self.node, "peer restarted");
             self.tell_death();

@@ -20,7 +20,7 @@ use tidelog_proto::v1::raft_request::Body as Ask;
 use tidelog_proto::v1::raft_response::Body as Answer;
 use tidelog_proto::v1::raft_service_server::RaftService;
 use tidelog_proto::v1::{self, ExchangeResponse, RaftRequest, RaftResponse};
-use tidelog_types::{GroupId, NodeId};
+use tidelog_types::{GroupId, LogIndex, NodeId, Term};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -78,6 +78,8 @@ pub(crate) trait Port: Send + Sync + fmt::Debug {
     fn confirm(&self) -> BoxFuture<'static, Result<Vote, String>>;
     /// The log.
     fn log(&self) -> Arc<Log>;
+    /// Sleeps under `leader` of `term`, whose last entry is at `last`, or sleeps on; `false` when it does not.
+    fn sleep_under(&self, leader: NodeId, term: Term, last: LogIndex) -> bool;
 }
 
 /// Finds the groups of this node.
@@ -214,7 +216,7 @@ impl RaftService for RaftServer {
         let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
         tokio::spawn(gather(answered, messages));
         tokio::spawn(async move {
-            let mut demux = Demux::new(run, groups, answers);
+            let mut demux = Demux::new(run, from, groups, answers);
             loop {
                 let message = tokio::select! {
                     biased;
@@ -312,6 +314,8 @@ async fn gather(
 /// Takes one caller's stream apart. Dropping it ends the appends and calls that it started.
 struct Demux {
     run: u64,
+    /// Who calls.
+    from: NodeId,
     groups: Arc<dyn Groups>,
     answers: mpsc::UnboundedSender<RaftResponse>,
     streams: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
@@ -326,11 +330,12 @@ type Pending = Arc<()>;
 impl Demux {
     fn new(
         run: u64,
+        from: NodeId,
         groups: Arc<dyn Groups>,
         answers: mpsc::UnboundedSender<RaftResponse>,
     ) -> Self {
         let (streams, calls, pending) = (HashMap::new(), JoinSet::new(), HashMap::new());
-        Self { run, groups, answers, streams, calls, pending }
+        Self { run, from, groups, answers, streams, calls, pending }
     }
 
     /// Passes one request on; an error ends the whole stream, for the caller broke its contract.
@@ -343,7 +348,12 @@ impl Demux {
         match ask {
             Ask::Probe(_) => {
                 let (run, low_on_space) = (self.run, self.groups.is_low_on_space());
-                self.answer(stream, Answer::Probe(v1::ProbeReply { run, low_on_space }));
+                let reply = v1::ProbeReply { run, low_on_space, beats: true };
+                self.answer(stream, Answer::Probe(reply));
+                return Ok(());
+            }
+            Ask::Beat(beat) => {
+                self.answer(stream, Answer::Beat(self.beat(beat)));
                 return Ok(());
             }
             Ask::End(_) => {
@@ -419,9 +429,20 @@ impl Demux {
                     Ok(Answer::Transfer(transfer_reply(reply.await)))
                 });
             }
-            Ask::End(_) | Ask::Probe(_) => {}
+            Ask::End(_) | Ask::Probe(_) | Ask::Beat(_) => {}
         }
         Ok(())
+    }
+
+    /// Tells which of the caller's sleeping groups do not sleep here.
+    fn beat(&self, beat: v1::Beat) -> v1::BeatReply {
+        let sleeps = |asked: &v1::SleepingGroup| {
+            let port = wire::group(&asked.group).ok().and_then(|group| self.groups.port(group));
+            let (term, last) = (Term(asked.term), LogIndex(asked.last));
+            port.is_some_and(|port| port.sleep_under(self.from, term, last))
+        };
+        let awake = (0..).zip(&beat.groups).filter(|(_, asked)| !sleeps(asked));
+        v1::BeatReply { awake: awake.map(|(place, _)| place).collect() }
     }
 
     /// Whether the request has entries that are not in the log yet, and there is no room for them: for

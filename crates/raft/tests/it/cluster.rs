@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     timings: Timings,
     /// Bytes a second for those that learn, where a test sets them.
     learn_rate_max: Option<u64>,
+    /// How soon an idle group sleeps, where a test sets that.
+    sleep_after: Option<Duration>,
 }
 
 /// How soon nodes give up on a leader.
@@ -110,6 +112,16 @@ impl Cluster {
         let config = PartitionConfig { segment_bytes: 4 * 1024, ..PartitionConfig::default() };
         let dir = TempDir::new().unwrap();
         Self::start_in(3, config, dir, World::simulated, Timings::Usual).await
+    }
+
+    /// Starts `nodes` nodes with one partition over the first three of them, which sleeps as soon as it may.
+    pub(crate) async fn of_light_sleep(nodes: u32) -> Self {
+        let (dir, config) = (TempDir::new().unwrap(), PartitionConfig::default());
+        let mut cluster = Self::reserved_in(nodes, config, dir, World::real, Timings::Usual).await;
+        cluster.founders.retain(|node| node.broker.0 <= 3);
+        cluster.sleep_after = Some(Duration::from_millis(200));
+        cluster.start_all().await;
+        cluster
     }
 
     /// Addresses and disks of `nodes` nodes, of which none runs yet.
@@ -175,6 +187,7 @@ impl Cluster {
             config,
             timings,
             learn_rate_max: None,
+            sleep_after: None,
         };
         for node in cluster.reserved.keys() {
             let data = cluster.data(*node);
@@ -296,6 +309,7 @@ impl Cluster {
         let mut config = NodeConfig::new(id, CLUSTER_ID.to_owned(), data);
         config.address = Some(address.to_string());
         config.learn_rate_max = self.learn_rate_max.unwrap_or(config.learn_rate_max);
+        config.sleep_after = self.sleep_after.or(config.sleep_after);
         if self.timings == Timings::Patient {
             (config.election_min, config.election_max) = (PATIENCE, PATIENCE * 2);
         }

@@ -13,4 +13,5 @@ mod partitions;
 mod quorums;
 mod recover;
 mod repair;
+mod sleep;
 mod world;

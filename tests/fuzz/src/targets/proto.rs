@@ -65,7 +65,7 @@ messages! {
     DescribeTopicsResult, TopicDescription, PartitionDescription, ListTopicsRequest,
     ListTopicsResponse, TopicListing, IntroduceRequest, IntroduceResponse, RaftVote, RaftLogId,
     RaftEntry, RaftPart, ExchangeRequest, StreamHello, ExchangeResponse, RaftRequest, AppendRequest,
-    VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Campaign, RaftResponse,
+    VoteRequest, TransferRequest, EndStream, Probe, ProbeReply, Beat, SleepingGroup, BeatReply, Campaign, RaftResponse,
     AppendSuccess, VoteReply, TransferReply, InstallSnapshotRequest, SnapshotHeader,
     InstallSnapshotResponse, ReadLogRequest, ReadLogResponse, ReadLogHeader, SurveyRequest,
     SurveyResponse, GroupStanding, UnsafeRecoverRequest, UnsafeRecoverResponse, RecoveredGroup,
