@@ -7,7 +7,7 @@ use tidelog_state::metadata::{
     Address, Broker, BrokerSpec, ClusterId, Command, Machine, Software, check_levels,
 };
 use tidelog_types::{BrokerId, ErrorCode, FeatureLevels, Incarnation, TopicId};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::cluster::Cluster;
@@ -89,12 +89,10 @@ pub(crate) async fn follow(
         } else {
             step(&cluster, &config, &advertised, &machine).await?
         };
-        if is_done {
-            if changes.changed().await.is_err() {
-                return Ok(());
-            }
-        } else {
-            sleep(AGAIN_AFTER).await;
+        let again_after = if is_done { Duration::MAX } else { AGAIN_AFTER };
+        // What was just done may be news by now.
+        if let Ok(Err(_)) = timeout(again_after, changes.changed()).await {
+            return Ok(());
         }
     }
 }

@@ -439,8 +439,16 @@ pub(crate) trait Campaigner: Send + Sync + fmt::Debug {
 
 /// What the node's liveness needs of a group, whatever its machine.
 pub(crate) trait Member: Send + Sync + fmt::Debug {
-    /// Takes over from `dead` if it leads this group, `rank` voters after the first in line.
-    fn leader_died(&self, dead: NodeId, live: &BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>>;
+    /// Whether `node` leads the group, as far as this replica knows.
+    fn is_led_by(&self, node: NodeId) -> bool;
+    /// Takes over from `dead`, which leads this group, if this node is in line for it. Who is second in line
+    /// leaves the first so much time, and the third twice as much.
+    fn take_over(
+        &self,
+        dead: NodeId,
+        live: &BTreeSet<NodeId>,
+        step: Duration,
+    ) -> Option<BoxFuture<'static, ()>>;
     /// Hands leadership away if this node has it.
     fn hand_over<'a>(
         &'a self,
@@ -483,15 +491,17 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
 /// How often a voter that is not the first in line tries.
 const TAKE_OVER_TRIES: u32 = 3;
 
-/// Pause between two voters that may take over, so that the first is not disturbed.
-const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
-
 impl<M: Machine> Member for Replica<M> {
-    fn leader_died(&self, dead: NodeId, live: &BTreeSet<NodeId>) -> Option<BoxFuture<'static, ()>> {
-        let now = *self.leadership.borrow();
-        if now.leader != Some(dead) {
-            return None;
-        }
+    fn is_led_by(&self, node: NodeId) -> bool {
+        self.leadership.borrow().leader == Some(node)
+    }
+
+    fn take_over(
+        &self,
+        dead: NodeId,
+        live: &BTreeSet<NodeId>,
+        step: Duration,
+    ) -> Option<BoxFuture<'static, ()>> {
         self.quiescence.wake();
         let metrics = self.metrics();
         let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
@@ -507,7 +517,7 @@ impl<M: Machine> Member for Replica<M> {
         }
         let replica = self.clone();
         Some(Box::pin(async move {
-            sleep(TAKE_OVER_STEP * rank).await;
+            sleep(step * rank).await;
             // The first in line may hold a shorter log and lose; the next then tries with a term
             // above the one that the first has spent. The first tries once, so they cannot tie.
             let tries = if rank == 0 { 1 } else { TAKE_OVER_TRIES };
@@ -519,7 +529,7 @@ impl<M: Machine> Member for Replica<M> {
                     Ok(()) => info!(group = %replica.group, %dead, "standing in for a dead leader"),
                     Err(err) => debug!(group = %replica.group, %dead, err, "take-over refused"),
                 }
-                sleep(TAKE_OVER_STEP).await;
+                sleep(step).await;
             }
         }))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidelog_broker::Broker;
 use tidelog_broker::config::{ByteSize, Config, HostPort, InitialBroker, Span};
@@ -118,7 +119,8 @@ impl Machine {
             hurt: false,
             gave_up: Arc::default(),
         };
-        let (machine_of_host, brokers, seed) = (machine.clone(), plan.brokers, plan.seed);
+        let (machine_of_host, seed) = (machine.clone(), plan.seed);
+        let config = config(id, plan.brokers, plan.sleep_after);
         let (lives, trace) = (AtomicU64::new(0), trace.clone());
         sim.host(name.clone(), move || {
             let life = lives.fetch_add(1, Ordering::Relaxed);
@@ -127,8 +129,9 @@ impl Machine {
             let (name, trace) = (name.clone(), trace.clone());
             let gave_up = Arc::clone(&machine_of_host.gave_up);
             gave_up.store(false, Ordering::Relaxed);
+            let config = config.clone();
             async move {
-                let ended = match Broker::start(config(id, brokers), env).await {
+                let ended = match Broker::start(config, env).await {
                     Ok(broker) => broker.wait().await.map_err(|err| err.to_string()),
                     Err(err) => Err(err.to_string()),
                 };
@@ -196,8 +199,9 @@ impl Machine {
     }
 }
 
-/// The broker `id`, of which the first `brokers` form the cluster and others join it.
-fn config(id: u32, brokers: u32) -> Config {
+/// The broker `id`, of which the first `brokers` form the cluster and others join it. Idle groups sleep after
+/// `sleep_after`.
+fn config(id: u32, brokers: u32, sleep_after: Duration) -> Config {
     let at = |host: &str, port| HostPort { host: host.to_owned(), port };
     let initial = |id| InitialBroker { id: BrokerId(id), address: at(&host(id), 7171) };
     let mut config = Config {
@@ -214,6 +218,7 @@ fn config(id: u32, brokers: u32) -> Config {
     // Some brokers stop in time when their disk fills up, and some run into its end.
     config.storage.free_min = ByteSize(if id.is_multiple_of(2) { 256 << 10 } else { 0 });
     config.storage.clean_every = Span::ms(1_000);
+    config.raft.sleep_after = Span(sleep_after);
     let listener = &mut config.listener;
     for (listener, port) in
         [(&mut listener.client, 7071), (&mut listener.internal, 7171), (&mut listener.http, 8071)]

@@ -24,6 +24,10 @@ const LASTING_PERCENT: u64 = 25;
 /// In so many seeds in a hundred replicas move; with them there are five brokers.
 const MOVES_PERCENT: u64 = 25;
 
+/// When lulls begin, over and over, and how long each lasts.
+const LULL_EVERY: Duration = Duration::from_secs(10);
+const LULL: Duration = Duration::from_secs(2);
+
 /// The plan of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -55,6 +59,10 @@ pub(crate) struct Plan {
     pub(crate) views: bool,
     /// Pause of a producer between two rounds, at most.
     pub(crate) pause_ms_max: u64,
+    /// How soon an idle group sleeps; zero: never.
+    pub(crate) sleep_after: Duration,
+    /// Whether all producers rest now and then, so that partitions fall asleep.
+    pub(crate) lulls: bool,
     /// The longest that a message is on its way.
     pub(crate) latency_ms_max: u64,
     /// The longest that a healthy disk takes for a flush.
@@ -71,6 +79,7 @@ impl Plan {
     /// The plan of `seed` for `length` of load; without faults when `calm`.
     pub(crate) fn new(seed: u64, length: Duration, calm: bool) -> Self {
         let mut dice = Dice::new(seed, "plan");
+        let mut sleep = Dice::new(seed, "sleep");
         let moves = dice.percent(MOVES_PERCENT);
         let brokers = if !moves && dice.percent(75) { 3 } else { 5 };
         let end = length;
@@ -90,6 +99,8 @@ impl Plan {
             groups: dice.percent(30),
             views: dice.percent(30),
             pause_ms_max: dice.pick(&[20, 40, 100]),
+            sleep_after: sleep.pick(&[0, 100, 400, 2_000].map(Duration::from_millis)),
+            lulls: sleep.percent(50),
             latency_ms_max: dice.pick(&[2, 5, 20]),
             flush_ms_max: dice.pick(&[1, 5, 20]),
             heal,
@@ -104,6 +115,12 @@ impl Plan {
             roster.loses_disk();
         }
         plan
+    }
+
+    /// How long producers rest from `now` on.
+    pub(crate) fn lull(&self, now: Duration) -> Duration {
+        let into = Duration::from_millis((now.as_millis() % LULL_EVERY.as_millis()) as u64);
+        if self.lulls && now >= LULL_EVERY { LULL.saturating_sub(into) } else { Duration::ZERO }
     }
 
     /// Brokers that there ever are, those that join included.

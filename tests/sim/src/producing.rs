@@ -38,7 +38,7 @@ impl Stage {
             while now() < self.plan.end
                 && self.round(&producer, id, number, &mut sent, &mut dice).await
             {
-                sleep(dice.ms(1..self.plan.pause_ms_max)).await;
+                sleep(dice.ms(1..self.plan.pause_ms_max) + self.plan.lull(now())).await;
                 let due = begun + Duration::from_millis(sent * 1_000 / RECORDS_PER_SECOND_MAX);
                 sleep(due.saturating_sub(now())).await;
             }

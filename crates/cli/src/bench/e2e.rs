@@ -6,6 +6,7 @@
 
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -22,9 +23,9 @@ use super::source::{Cargo, Plan, Schedule};
 use super::topic::{Topic, with_topic};
 use super::verify::next_batch;
 use super::watched::watched;
-use crate::Failure;
 use crate::args::Globals;
 use crate::connect::connect;
+use crate::{Failure, parse_duration};
 
 /// Arguments of `tidelog bench e2e`.
 #[derive(Args, Debug)]
@@ -37,6 +38,9 @@ pub(crate) struct EndToEndArgs {
     /// Records per second of all clients together
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
+    /// How long a producer waits for more records before it sends a batch; else 5ms
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    linger: Option<Duration>,
 }
 
 /// Measures, and takes away what it created.
@@ -67,7 +71,12 @@ async fn measure(
     let starts = topic.offsets(client, OffsetAt::Latest).await?;
     let mut reader = follow(client, topic, &starts).await?;
     let (run, payloads) = (rand::rng().next_u64(), Payloads::random(args.load.size));
-    let plan = Plan { records: Some(args.records), rate: Some(args.rate), ..Plan::new(topic) };
+    let plan = Plan {
+        records: Some(args.records),
+        rate: Some(args.rate),
+        linger: args.linger,
+        ..Plan::new(topic)
+    };
     let sources =
         plan.start(&clients, |client, _| Stamped { run, client, payloads: payloads.clone() });
     let sources = sources.await?;

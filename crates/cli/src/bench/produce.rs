@@ -4,6 +4,7 @@
 //! in the clients' buffers. With one they count from when each record was due.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -18,9 +19,9 @@ use super::source::{Cargo, Plan};
 use super::topic::{Topic, with_topic};
 use super::verify::{Start, Sums};
 use super::watched::watched;
-use crate::Failure;
 use crate::args::Globals;
 use crate::connect::connect;
+use crate::{Failure, parse_duration};
 
 /// Arguments of `tidelog bench produce`.
 #[derive(Args, Debug)]
@@ -33,6 +34,9 @@ pub(crate) struct ProduceArgs {
     /// Records per second of all clients together; else as fast as acks come
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// How long a producer waits for more records before it sends a batch; else 5ms
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    linger: Option<Duration>,
     /// Read everything back that was written, and compare count and checksum of each partition; nobody
     /// else may write to the topic meanwhile
     #[arg(long)]
@@ -65,7 +69,12 @@ async fn measure(
     };
     let clients = args.load.connect(globals).await?;
     let payloads = Payloads::random(args.load.size);
-    let plan = Plan { records: Some(args.records), rate: args.rate, ..Plan::new(topic) };
+    let plan = Plan {
+        records: Some(args.records),
+        rate: args.rate,
+        linger: args.linger,
+        ..Plan::new(topic)
+    };
     let sources = plan.start(&clients, |_, _| Acks {
         payloads: payloads.clone(),
         latencies: Latencies::new(),

@@ -62,6 +62,8 @@ pub(super) struct Plan {
     pub(super) records: Option<u64>,
     /// Records per second of all clients.
     pub(super) rate: Option<u64>,
+    /// How long a producer waits for more records before it sends a batch; `None` as producers do.
+    pub(super) linger: Option<Duration>,
     /// Is raised with every ack.
     pub(super) counter: Arc<Counter>,
     /// Ends it early: no new record is sent, and every ack still due is awaited.
@@ -74,6 +76,7 @@ impl Plan {
             topic: topic.clone(),
             records: None,
             rate: None,
+            linger: None,
             counter: Arc::default(),
             stop: Arc::default(),
         }
@@ -87,7 +90,12 @@ impl Plan {
     ) -> Result<Sources<C>, Failure> {
         let mut producers = Vec::new();
         for client in clients {
-            let producer = client.producer().build().await?;
+            let builder = client.producer();
+            let builder = match self.linger {
+                Some(linger) => builder.linger(linger),
+                None => builder,
+            };
+            let producer = builder.build().await?;
             producer.warm_up(&self.topic.name).await.map_err(failed)?;
             producers.push(producer);
         }

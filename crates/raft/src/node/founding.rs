@@ -32,11 +32,12 @@ pub enum Founding {
     Leads,
 }
 
-/// Pause between two tries of the first election: the other voters open their replicas meanwhile.
-const FIRST_ELECTION_EVERY: Duration = Duration::from_millis(20);
+/// Pause after the first try of the first election: the other voters open their replicas meanwhile. Each
+/// pause is twice the one before, for a new try ends an election that is only slow.
+const FIRST_ELECTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// Tries of the first election. After them the usual timeouts of elections are in charge.
-const FIRST_ELECTION_TRIES: u32 = 50;
+const FIRST_ELECTION_TRIES: u32 = 6;
 
 /// Writes the first membership, unless the log holds or held something, and waits for the disk.
 pub(super) async fn write_first_membership(
@@ -64,13 +65,13 @@ pub(super) async fn write_first_membership(
 /// not there yet.
 pub(super) async fn stand_first<M: Machine>(replica: Replica<M>) {
     let mut leadership = replica.leadership.clone();
-    for _ in 0..FIRST_ELECTION_TRIES {
+    for tried in 0..FIRST_ELECTION_TRIES {
         if let Err(err) = replica.raft.trigger().elect(true).await {
             debug!(group = %replica.group, %err, "the first election is off");
             return;
         }
         let led = leadership.wait_for(|now| now.leader.is_some());
-        if timeout(FIRST_ELECTION_EVERY, led).await.is_ok() {
+        if timeout(FIRST_ELECTION_PAUSE * (1 << tried), led).await.is_ok() {
             return;
         }
     }

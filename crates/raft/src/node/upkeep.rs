@@ -22,6 +22,11 @@ use crate::store::machines::Progress;
 /// How long one group may take of a round of cleaning.
 const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Pause between two voters that may take over, so that the first is not disturbed: so long, and so much
+/// longer for each group that lost its leader, for their elections share the processors.
+const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
+const TAKE_OVER_STEP_EACH: Duration = Duration::from_millis(2);
+
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
 
@@ -62,13 +67,16 @@ pub(super) async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::Unbounded
     while let Some(dead) = died.recv().await {
         let mut live = shared.peers.live();
         live.remove(&dead);
-        let orphans: Vec<_> =
-            shared.members().iter().filter_map(|member| member.leader_died(dead, &live)).collect();
+        let mut orphans = shared.members();
+        orphans.retain(|member| member.is_led_by(dead));
         if orphans.is_empty() {
             continue;
         }
         info!(node = %dead, groups = orphans.len(), "a leader died");
-        tokio::spawn(join_all(orphans));
+        let step = TAKE_OVER_STEP + TAKE_OVER_STEP_EACH * orphans.len() as u32;
+        let take_over = |member: &Arc<dyn Member>| member.take_over(dead, &live, step);
+        let taking_over: Vec<_> = orphans.iter().filter_map(take_over).collect();
+        tokio::spawn(join_all(taking_over));
     }
 }
 
