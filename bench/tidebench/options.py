@@ -61,8 +61,8 @@ def parse(words):
         help="repetitions of the figure partitions, which take minutes each (default: 1)")
     add("--seconds", type=positive(float), default=15,
         help="counted seconds of each load (default: 15)")
-    add("--rate", type=positive(int), default=10_000,
-        help="records/s of the figure latency (default: 10000)")
+    add("--rate", type=positive(int), default=1_000,
+        help="records/s of the figure latency (default: 1000)")
     add("--rounds", type=positive(int), default=4,
         help="leaders killed in each repetition (default: 4)")
     add("--partitions", type=positive(int), default=1_000,

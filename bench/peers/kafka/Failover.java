@@ -27,7 +27,7 @@ final class Failover {
             List<KafkaProducer<byte[], byte[]>> producers = new ArrayList<>();
             for (int number = 0; number < options.clients; number++) {
                 var producer =
-                        new KafkaProducer<byte[], byte[]>(Produce.settings(options.servers));
+                        new KafkaProducer<byte[], byte[]>(Produce.settings(options.servers, 0));
                 producers.add(producer);
                 Thread sender = new Thread(() -> sendOn(options, producer, gaps, acked, failed));
                 sender.setDaemon(true);

@@ -43,7 +43,7 @@ final class Produce {
         }
         List<KafkaProducer<byte[], byte[]>> producers = new ArrayList<>();
         for (int number = 0; number < options.clients; number++) {
-            producers.add(new KafkaProducer<>(settings(options.servers)));
+            producers.add(new KafkaProducer<>(settings(options.servers, rate)));
         }
         // Not every broker knows the topic as soon as the first does; deleted files go meanwhile.
         Thread.sleep(CALM_MS);
@@ -53,12 +53,15 @@ final class Produce {
         return seen;
     }
 
-    /** A producer as users have it, but for larger batches and a larger buffer. */
-    static Properties settings(String servers) {
+    /**
+     * A producer as users have it, but for larger batches and a larger buffer. At a rate it waits for
+     * nothing before it sends: latencies are measured.
+     */
+    static Properties settings(String servers, int rate) {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", servers);
         settings.put("acks", "all");
-        settings.put("linger.ms", "5");
+        settings.put("linger.ms", rate > 0 ? "0" : "5");
         settings.put("batch.size", Integer.toString(1 << 20));
         settings.put("buffer.memory", Integer.toString(64 << 20));
         // A batch of full size and its header must fit in one request.

@@ -88,7 +88,7 @@ final class Topics implements AutoCloseable {
         byte[] record = Tally.payloads(options.size)[0];
         try (Topics topics = new Topics(options.servers);
                 var producer =
-                        new KafkaProducer<byte[], byte[]>(Produce.settings(options.servers))) {
+                        new KafkaProducer<byte[], byte[]>(Produce.settings(options.servers, 0))) {
             long begun = System.nanoTime();
             topics.create(options.topic, options.partitions);
             List<Future<RecordMetadata>> sent = new ArrayList<>();

@@ -56,7 +56,7 @@ class Kafka(Contender):
             self.figures = ("produce", "consume", "latency", "failover", "partitions")
 
     def client(self):
-        return ("kafka-clients: 2 producers, acks=all, linger.ms=5, batch.size=1 MiB, "
+        return ("kafka-clients: 2 producers, acks=all, linger.ms=5 (0 for latencies), batch.size=1 MiB, "
                 "buffer.memory=64 MiB, max.request.size=4 MiB, idempotence by default; "
                 "2 consumers with max.poll.records=5000")
 

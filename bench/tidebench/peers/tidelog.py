@@ -28,7 +28,7 @@ class Tidelog(Contender):
         self.program = options.tidelog
 
     def client(self):
-        return ("tidelog-client as it is by default (linger 5 ms, batches of 256 KiB, buffer of "
+        return ("tidelog-client as it is by default (linger 5 ms, 0 for latencies; batches of 256 KiB, buffer of "
                 "32 MiB, idempotence): 2 producers, 2 consumers")
 
     def prepare(self):
@@ -44,7 +44,7 @@ class Tidelog(Contender):
         # It starts a cluster of its own, in a temporary directory.
         found = bench(self.program, "failover", ["--rounds", rounds], env={"TMPDIR": str(data)},
                       within=rounds * ROUND_MAX_S)
-        return {**found, "pauses_ms": pauses(found)}
+        return {**found, "pauses_ms": [one["pause_ms"] for one in found["rounds"]]}
 
     def measure_disk(self, data):
         return bench(self.program, "disk", ["--dir", data])
@@ -82,10 +82,9 @@ class TidelogCluster(Cluster):
         self.create(topic, PARTITIONS)
         flags = ["--topic", topic]
         if rate:
-            return self.bench("produce", [*flags, "--records", int(rate * seconds), "--rate", rate])
-        flags += ["--records", max(1, int(self.warm_up() * seconds))]
-        if not supports(self.program, "produce", "--verify"):
+            flags += ["--records", int(rate * seconds), "--rate", rate, "--linger", "0ms"]
             return self.bench("produce", flags)
+        flags += ["--records", max(1, int(self.warm_up() * seconds))]
         # It fails if it does not read what was acked.
         return {**self.bench("produce", [*flags, "--verify"]), "verified": True}
 
@@ -134,28 +133,5 @@ class TidelogCluster(Cluster):
 
 def bench(program, what, flags, env=None, within=COMMAND_WITHIN_S):
     """Runs one of the `tidelog bench` and gives what it measured."""
-    require(program, what)
     command = [program, "bench", what, *flags, "-o", "json"]
     return json.loads(run_tool(command, within, env=env))["item"]
-
-
-def require(program, what):
-    """Refuses a measurement that this build does not have."""
-    try:
-        run_tool([program, "bench", what, "--help"], 10)
-    except Failed:
-        raise Missing(f"this build has no `tidelog bench {what}`") from None
-
-
-def supports(program, what, flag):
-    """Whether a command of this build has a flag."""
-    return flag in run_tool([program, "bench", what, "--help"], 10)
-
-
-def pauses(found):
-    """The pause of each round, or what is known of all of them."""
-    for key in ("pauses_ms", "rounds"):
-        listed = found.get(key)
-        if isinstance(listed, list):
-            return [one["pause_ms"] if isinstance(one, dict) else one for one in listed]
-    return [found[key] for key in ("p50_ms", "max_ms") if found.get(key) is not None]
