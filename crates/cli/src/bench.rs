@@ -15,6 +15,7 @@ mod latency;
 mod measured;
 mod nodes;
 mod options;
+mod pace;
 mod partitions;
 mod payload;
 mod process;

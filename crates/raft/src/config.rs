@@ -224,6 +224,8 @@ pub(crate) fn engine(name: String, timings: &Timings, stands: bool) -> Arc<openr
         enable_elect: stands,
         // A node that was cut off must not disturb the others when it comes back.
         enable_pre_vote: Some(true),
+        // Of no use without the engine's statistics, and allocated for each group all the same.
+        log_stage_capacity: Some(1),
         // A voter that lost its log is another node here, never a reversion.
         allow_log_reversion: None,
         ..openraft::Config::default()

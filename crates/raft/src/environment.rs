@@ -92,7 +92,7 @@ impl NodeConfig {
             election_min: Duration::from_millis(1000),
             election_max: Duration::from_millis(1500),
             probe: Duration::from_millis(100),
-            probe_missed: Duration::from_millis(1000),
+            probe_missed: Duration::from_millis(900),
             sleep_after: Some(Duration::from_secs(3)),
             clean_every: Duration::from_secs(10),
             scrubbing: Scrubbing::default(),

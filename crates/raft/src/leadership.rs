@@ -104,6 +104,8 @@ pub(crate) async fn follow_leadership<M: Machine>(
         now.ready = false;
         now.leader = None;
     });
+    // Who has no engine tells and confirms nothing any more.
+    quiescence.wake();
 }
 
 fn look<M: Machine>(

@@ -641,7 +641,7 @@ impl Node {
                 }
             })?;
         let answered = Arc::clone(&shared.answered);
-        Ok(Replica::new(group, me, raft, log, owed, progress, answered, close))
+        Ok(Replica::new(group, raft, log, owed, progress, answered, close))
     }
 
     /// Opens the group's log, or creates it when this node has no trace of it. Anything between

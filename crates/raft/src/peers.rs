@@ -160,11 +160,11 @@ impl Peers {
         low.map(|(node, _)| *node).filter(|node| live.contains(node)).collect()
     }
 
-    /// Peers that live and understand beats.
-    pub(crate) fn taking_beats(&self) -> BTreeSet<NodeId> {
+    /// Peers that live and have said whether they understand beats.
+    pub(crate) fn taking_beats(&self) -> BTreeMap<NodeId, bool> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let able = known.peers.iter().filter(|(_, peer)| peer.takes_beats());
-        able.map(|(node, _)| *node).collect()
+        let said = |(node, peer): (&NodeId, &Arc<Peer>)| Some((*node, peer.takes_beats()?));
+        known.peers.iter().filter_map(said).collect()
     }
 
     /// Ends every connection.

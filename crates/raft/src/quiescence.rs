@@ -26,8 +26,9 @@ const CONFIRMED_MAX: Duration = Duration::from_millis(1_500);
 /// Silence of its leader at which a sleeping follower wakes.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// How long the others may take to agree to sleep: less than the leader's lease, which runs on meanwhile.
-const OFFER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the others may take to agree to sleep: less than the pause between two beats, for nobody sends
+/// heartbeats meanwhile.
+const OFFER_PATIENCE: Duration = Duration::from_millis(400);
 
 /// When each other node answered a beat last, by when that was sent.
 #[derive(Debug, Default)]
@@ -188,11 +189,12 @@ impl Quiescence {
         });
     }
 
-    /// `node` agrees to sleep under this leader, who offered it in `term`.
-    pub(crate) fn agreed(&self, term: Term, node: NodeId) {
+    /// `node` agrees to sleep under this leader of `term`, as it was asked at `sent`: an answer to an earlier
+    /// offer says nothing.
+    pub(crate) fn agreed(&self, term: Term, node: NodeId, sent: Instant) {
         self.phase.send_if_modified(|phase| {
-            let Phase::Offering { led, open, .. } = phase else { return false };
-            if led.term != term {
+            let Phase::Offering { led, since, open } = phase else { return false };
+            if led.term != term || sent < *since {
                 return false;
             }
             open.remove(&node);
@@ -325,7 +327,7 @@ mod tests {
         fn agree(&self, brokers: &[u32]) {
             for broker in brokers {
                 self.answered.note(node(*broker), Instant::now());
-                self.quiescence.agreed(TERM, node(*broker));
+                self.quiescence.agreed(TERM, node(*broker), Instant::now());
             }
         }
     }
@@ -369,11 +371,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn agreement_with_an_earlier_term_counts_for_nothing() {
-        let replica = Replica::new();
+    async fn agreement_with_an_earlier_offer_counts_for_nothing() {
+        let (replica, before) = (Replica::new(), Instant::now());
+        advance(MOMENT).await;
         replica.quiescence.offer(led());
         for broker in 2..=4 {
-            replica.quiescence.agreed(Term(2), node(broker));
+            replica.quiescence.agreed(Term(2), node(broker), Instant::now());
+            replica.quiescence.agreed(TERM, node(broker), before);
         }
         advance(OFFER_PATIENCE + MOMENT).await;
         assert_eq!(replica.quiescence.told(), None);

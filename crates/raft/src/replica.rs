@@ -1,5 +1,7 @@
 //! One group's engine on this node: what partitions and the metadata group share.
 
+mod sleep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -8,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryFutureExt};
-use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -113,7 +114,6 @@ impl<M: Machine> Replica<M> {
     /// Wraps an engine and follows its leadership until the engine stops.
     pub(crate) fn new(
         group: GroupId,
-        me: NodeId,
         raft: Raft<TypeConfig, Applier<M>>,
         log: Arc<Log>,
         owed: LogIndex,
@@ -121,6 +121,7 @@ impl<M: Machine> Replica<M> {
         answered: Arc<Answered>,
         closing: watch::Sender<bool>,
     ) -> Self {
+        let me = *raft.node_id();
         let (sender, leadership) = watch::channel(Leadership::default());
         let engine = raft.clone();
         let ticks = Box::new(move |on| engine.runtime_config().tick(on));
@@ -286,106 +287,6 @@ impl<M: Machine> Replica<M> {
     }
 }
 
-/// How long a leader that woke waits for its quorum to answer.
-const ROUSE_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Sleep: see [`Quiescence`].
-impl<M: Machine> Replica<M> {
-    /// Wakes the group if it sleeps, and waits until a leader's lease is renewed: the engine refuses what
-    /// is proposed before. For whatever this replica is about to do in its group.
-    pub(crate) async fn rouse(&self) {
-        self.quiescence.touch();
-        if self.quiescence.is_settled() {
-            return;
-        }
-        let _one = self.quiescence.settling.lock().await;
-        if self.quiescence.is_settled() {
-            return;
-        }
-        let woken = Instant::now();
-        self.quiescence.wake();
-        if self.leadership.borrow().role == Role::Leader {
-            // Without a quorum the engine refuses, as it does when it is awake.
-            drop(timeout(ROUSE_PATIENCE, self.renew_lease(woken)).await);
-        }
-        self.quiescence.settle();
-    }
-
-    async fn renew_lease(&self, since: Instant) {
-        if self.voters() == BTreeSet::from([self.me]) {
-            return;
-        }
-        let mut metrics = self.raft.metrics();
-        // An engine that has stopped refuses what comes, too.
-        let _ = self.raft.trigger().heartbeat().await;
-        loop {
-            let is_over = latest(&metrics, |now| {
-                let acked = now.last_quorum_acked.is_some_and(|at| at.elapsed() <= since.elapsed());
-                acked || now.current_leader != Some(self.me)
-            });
-            if is_over || metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn settle(&self) {
-        let replica = self.clone();
-        tokio::spawn(async move { replica.rouse().await });
-    }
-
-    /// Offers sleep to the others, if this replica leads and all have what it has.
-    fn fall_asleep(&self, able: &BTreeSet<NodeId>) {
-        let now = *self.leadership.borrow();
-        if now.role != Role::Leader || !now.ready {
-            return;
-        }
-        if !self.quiescence.is_settled() {
-            return self.settle();
-        }
-        let Some(last) = self.log.frontier().last.filter(|last| last.index < self.log.synced_end())
-        else {
-            return;
-        };
-        let led = latest(&self.raft.metrics(), |metrics| {
-            let is_last =
-                |at: &Option<crate::config::LogId>| at.as_ref().map(position) == Some(last);
-            let members = metrics.membership_config.membership();
-            let others = members.nodes().map(|(node, ())| *node).filter(|node| *node != self.me);
-            let others: Arc<[NodeId]> = others.collect();
-            let has_all = |node| {
-                let known = metrics.replication.iter().flatten().find(|(id, _)| *id == node);
-                able.contains(node) && known.is_some_and(|(_, at)| is_last(at))
-            };
-            let is_quiet = metrics.current_term == now.term.0
-                && members.get_joint_config().len() == 1
-                && is_last(&metrics.local_committed)
-                && is_last(&metrics.last_applied)
-                && others.iter().all(has_all);
-            let votes = |node: &NodeId| members.voter_ids().any(|voter| voter == *node);
-            let voters = others.iter().copied().filter(votes).collect();
-            is_quiet.then_some(Led { term: now.term, last: last.index, others, voters })
-        });
-        if let Some(led) = led {
-            self.quiescence.offer(led);
-        }
-    }
-
-    /// Whether this replica follows `leader` in `term` and has applied all that it has.
-    fn has_all_of(&self, leader: NodeId, term: Term, last: LogIndex) -> bool {
-        let now = *self.leadership.borrow();
-        let follows = matches!(now.role, Role::Follower | Role::Learner);
-        let at = |at: Option<LogIndex>| at == Some(last);
-        follows
-            && now.leader == Some(leader)
-            && now.term == term
-            && at(self.log.frontier().last.map(|last| last.index))
-            && at(latest(&self.raft.metrics(), |metrics| {
-                metrics.last_applied.as_ref().map(|at| position(at).index)
-            }))
-    }
-}
-
 /// How often a replica that is alone in its group stands for election, and how long each try may take.
 const ALONE_TRIES: u32 = 20;
 const ALONE_PATIENCE: Duration = Duration::from_millis(500);
@@ -476,10 +377,10 @@ pub(crate) trait Member: Send + Sync + fmt::Debug {
         at: LogPosition,
     ) -> BoxFuture<'static, Result<(), String>>;
     /// What the next beat has to tell of the group, if this node leads it and it sleeps; one that has been
-    /// idle for `after` offers to sleep to the others, if all are `able`.
-    fn rest(&self, after: Duration, able: &BTreeSet<NodeId>) -> Option<Led>;
-    /// `node` sleeps under this leader of `term`.
-    fn agreed(&self, term: Term, node: NodeId);
+    /// idle for `after`, if that is set, offers to sleep to the others, if all are `able`.
+    fn rest(&self, after: Option<Duration>, able: &BTreeSet<NodeId>) -> Option<Led>;
+    /// `node` sleeps under this leader of `term`, as it was asked at `sent`.
+    fn agreed(&self, term: Term, node: NodeId, sent: Instant);
     /// Somebody does not sleep, so nobody does.
     fn wake(&self);
     /// Whether the group sleeps, as far as this replica knows.
@@ -502,7 +403,6 @@ impl<M: Machine> Member for Replica<M> {
         live: &BTreeSet<NodeId>,
         step: Duration,
     ) -> Option<BoxFuture<'static, ()>> {
-        self.quiescence.wake();
         let metrics = self.metrics();
         let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
         let after = voters.iter().position(|voter| *voter == dead).map_or(0, |at| at + 1);
@@ -614,15 +514,16 @@ impl<M: Machine> Member for Replica<M> {
         })
     }
 
-    fn rest(&self, after: Duration, able: &BTreeSet<NodeId>) -> Option<Led> {
-        if self.quiescence.is_awake() && self.quiescence.idle() >= after {
+    fn rest(&self, after: Option<Duration>, able: &BTreeSet<NodeId>) -> Option<Led> {
+        let is_idle = after.is_some_and(|after| self.quiescence.idle() >= after);
+        if is_idle && self.quiescence.is_awake() {
             self.fall_asleep(able);
         }
         self.quiescence.told()
     }
 
-    fn agreed(&self, term: Term, node: NodeId) {
-        self.quiescence.agreed(term, node);
+    fn agreed(&self, term: Term, node: NodeId, sent: Instant) {
+        self.quiescence.agreed(term, node, sent);
     }
 
     fn wake(&self) {
@@ -702,8 +603,8 @@ impl<M: Machine> Port for Replica<M> {
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'static, Result<VoteResponse<TypeConfig>, String>> {
         let (raft, allowed) = (self.raft.clone(), self.may_elect());
-        // The engine's lease has run out in its sleep, and it would agree. Who asks does not sleep, and the
-        // leader hears of that with its next beat.
+        // The engine's lease has run out in its sleep, and it would agree. If the leader is still there, it
+        // hears from who asks, which does not sleep.
         let is_led = self.quiescence.is_led();
         if !is_led {
             self.quiescence.wake();

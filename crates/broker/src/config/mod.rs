@@ -191,7 +191,7 @@ impl Default for Config {
                 election_min: Span::ms(1_000),
                 election_max: Span::ms(1_500),
                 probe: Span::ms(100),
-                probe_missed: Span::ms(1_000),
+                probe_missed: Span::ms(900),
                 sleep_after: Span::ms(3_000),
             },
             storage: StorageConfig {

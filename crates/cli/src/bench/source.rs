@@ -13,15 +13,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidelog_client::{Client, PartitionId, ProduceError, Producer, Record, RecordMetadata};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::options::share;
+use super::pace::{Pace, TICK};
 use super::topic::Topic;
 use super::watched::Counter;
 use crate::{Failure, chain};
-
-/// Records are due in heaps of this length: a timer per record would measure the timer.
-const HEAP: Duration = Duration::from_millis(1);
 
 /// What a client sends, and what becomes of it.
 pub(super) trait Cargo: Send + 'static {
@@ -43,14 +41,14 @@ pub(super) struct Schedule {
 impl Schedule {
     /// The share of one of `clients` in `rate`, in records per second.
     pub(super) fn new(begun: Instant, rate: Option<u64>, clients: u32) -> Self {
-        let per_heap = |rate| rate as f64 * HEAP.as_secs_f64() / f64::from(clients);
+        let per_heap = |rate| rate as f64 * TICK.as_secs_f64() / f64::from(clients);
         Self { begun, per_heap: rate.map(per_heap) }
     }
 
     /// When a record should be sent; `None` as soon as there is room for it.
     pub(super) fn due(&self, number: u64) -> Option<Instant> {
         let heaps = (number as f64 / self.per_heap?).floor();
-        Some(self.begun + HEAP.mul_f64(heaps))
+        Some(self.begun + TICK.mul_f64(heaps))
     }
 }
 
@@ -101,6 +99,7 @@ impl Plan {
         }
         let of = producers.len() as u32;
         let schedule = Schedule::new(Instant::now(), self.rate, of);
+        let pace = self.rate.map(|_| Pace::start(schedule.begun)).transpose()?;
         let mut sources = JoinSet::new();
         for (number, producer) in (0..).zip(producers) {
             let source = Source {
@@ -109,6 +108,7 @@ impl Plan {
                 plan: self.clone(),
                 records: self.records.map_or(u64::MAX, |records| share(records, of, number)),
                 schedule,
+                pace: pace.clone(),
                 cargo: cargo(number, schedule),
             };
             sources.spawn(source.run());
@@ -147,6 +147,8 @@ struct Source<C> {
     plan: Plan,
     records: u64,
     schedule: Schedule,
+    /// Where records have a time at which they are due.
+    pace: Option<Pace>,
     cargo: C,
 }
 
@@ -166,13 +168,13 @@ impl<C: Cargo> Source<C> {
         while number < self.records && !self.plan.stop.load(Ordering::Relaxed) {
             let due = self.schedule.due(number);
             // Acks are taken while nothing is due: they must not wait for the next record.
-            while let Some(due) = due
+            while let Some((due, pace)) = due.zip(self.pace.as_mut())
                 && due > Instant::now()
             {
                 tokio::select! {
                     biased;
                     Some(acked) = acks.next() => self.note(acked)?,
-                    () = sleep_until(due) => {}
+                    () = pace.until(due) => {}
                 }
             }
             let (record, bytes) = self.record(number);

@@ -93,8 +93,8 @@ pub(crate) struct Peer {
     said: Mutex<Option<String>>,
     /// Whether it said that its disk is nearly full.
     low_on_space: AtomicBool,
-    /// Whether it said that it understands beats.
-    beats: AtomicBool,
+    /// Whether it said on this connection that it understands beats, or does not.
+    takes_beats: Mutex<Option<bool>>,
     /// Told why the peer has shut this node out.
     cast_out: watch::Sender<Option<String>>,
     /// Told of each death, which a watch could swallow when the peer is back at once.
@@ -117,7 +117,7 @@ impl Peer {
             address: watch::Sender::new(None),
             said: Mutex::new(None),
             low_on_space: AtomicBool::new(false),
-            beats: AtomicBool::new(false),
+            takes_beats: Mutex::default(),
             cast_out,
             deaths,
         })
@@ -246,6 +246,8 @@ impl Peer {
     async fn serve(&self, connection: Connection, probing: Probing, run: &mut Option<u64>) {
         let control = Arc::clone(&connection.control);
         let appends = Arc::clone(&connection.appends);
+        // It may be another version by now.
+        *self.takes_beats.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.set_connection(Some(connection));
         self.mark(PeerStatus::Live);
 
@@ -286,16 +288,17 @@ impl Peer {
         self.low_on_space.load(Ordering::Relaxed)
     }
 
-    /// Whether it lives, and understands beats.
-    pub(crate) fn takes_beats(&self) -> bool {
-        self.beats.load(Ordering::Relaxed) && *self.status.borrow() == PeerStatus::Live
+    /// Whether it understands beats; `None` until it has said so, each time that it is reached.
+    pub(crate) fn takes_beats(&self) -> Option<bool> {
+        let said = *self.takes_beats.lock().unwrap_or_else(PoisonError::into_inner);
+        said.filter(|_| *self.status.borrow() == PeerStatus::Live)
     }
 
     /// A peer that answers as another run has died in between, however short that was.
     fn note(&self, answer: &RaftResponse, run: &mut Option<u64>) {
         let Some(Answer::Probe(reply)) = &answer.body else { return };
         self.low_on_space.store(reply.low_on_space, Ordering::Relaxed);
-        self.beats.store(reply.beats, Ordering::Relaxed);
+        *self.takes_beats.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply.beats);
         if run.replace(reply.run).is_some_and(|before| before != reply.run) {
             info!(node = %self.node, "peer restarted");
             self.tell_death();

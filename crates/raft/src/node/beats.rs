@@ -32,7 +32,6 @@ struct Sent {
 
 /// Sends beats for as long as the node runs.
 pub(super) async fn beat(shared: Arc<Shared>) {
-    let Some(after) = shared.config.sleep_after else { return std::future::pending().await };
     let mut ticks = interval(BEAT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sent: JoinSet<Sent> = JoinSet::new();
@@ -41,13 +40,12 @@ pub(super) async fn beat(shared: Arc<Shared>) {
         tokio::select! {
             biased;
             Some(answered) = sent.join_next() => {
-                // Nothing in it panics.
-                let Ok(answered) = answered else { continue };
+                let answered = answered.expect("nothing in it panics");
                 waiting.remove(&answered.node);
                 take(&shared, answered);
             }
             _ = ticks.tick() => {
-                for (node, groups) in due(&shared, after) {
+                for (node, groups) in due(&shared) {
                     if waiting.insert(node) {
                         sent.spawn(send(Arc::clone(&shared), node, groups));
                     }
@@ -60,13 +58,21 @@ pub(super) async fn beat(shared: Arc<Shared>) {
 type Due = Vec<(Arc<dyn Member>, v1::SleepingGroup)>;
 
 /// What each other node is to be told.
-fn due(shared: &Shared, after: Duration) -> BTreeMap<NodeId, Due> {
-    let able = shared.peers.taking_beats();
+fn due(shared: &Shared) -> BTreeMap<NodeId, Due> {
+    let after = shared.config.sleep_after;
+    let said = shared.peers.taking_beats();
+    let who = |takes| said.iter().filter(move |(_, says)| **says == takes).map(|(node, _)| *node);
+    let (able, unable): (BTreeSet<_>, BTreeSet<_>) = (who(true).collect(), who(false).collect());
     let mut beats: BTreeMap<NodeId, Due> = BTreeMap::new();
     for (group, hosted) in shared.groups().iter() {
         let Some(led) = hosted.member.rest(after, &able) else { continue };
+        if led.others.iter().any(|node| unable.contains(node)) {
+            // It came back as a version that does not know beats, and is to hear of its leader.
+            hosted.member.wake();
+            continue;
+        }
         let group = bytes::Bytes::from(group.to_bytes().to_vec());
-        for node in led.others.iter() {
+        for node in led.others.iter().filter(|node| able.contains(node)) {
             let (group, term, last) = (group.clone(), led.term.0, led.last.0);
             let told = (Arc::clone(&hosted.member), v1::SleepingGroup { group, term, last });
             beats.entry(*node).or_default().push(told);
@@ -94,13 +100,14 @@ async fn send(shared: Arc<Shared>, node: NodeId, due: Due) -> Sent {
 
 fn take(shared: &Shared, sent: Sent) {
     let Some(awake) = sent.awake else { return };
-    shared.answered.note(sent.node, sent.at);
-    let awake: BTreeSet<u32> = awake.into_iter().collect();
-    for (place, (member, term)) in (0..).zip(sent.groups) {
-        if awake.contains(&place) {
+    // Before the answer counts: of these groups it confirms nothing.
+    for place in &awake {
+        if let Some((member, _)) = sent.groups.get(*place as usize) {
             member.wake();
-        } else {
-            member.agreed(term, sent.node);
         }
     }
+    shared.answered.note(sent.node, sent.at);
+    let awake: BTreeSet<u32> = awake.into_iter().collect();
+    let agreed = (0..).zip(sent.groups).filter(|(place, _)| !awake.contains(place));
+    agreed.for_each(|(_, (member, term))| member.agreed(term, sent.node, sent.at));
 }

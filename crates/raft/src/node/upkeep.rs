@@ -26,6 +26,7 @@ const CLEAN_PATIENCE: Duration = Duration::from_secs(1);
 /// longer for each group that lost its leader, for their elections share the processors.
 const TAKE_OVER_STEP: Duration = Duration::from_millis(120);
 const TAKE_OVER_STEP_EACH: Duration = Duration::from_millis(2);
+const TAKE_OVER_STEP_MAX: Duration = Duration::from_secs(1);
 
 /// How often what was noted lazily of the votes is written: commits and durable marks.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
@@ -74,6 +75,7 @@ pub(super) async fn follow_deaths(shared: Arc<Shared>, mut died: mpsc::Unbounded
         }
         info!(node = %dead, groups = orphans.len(), "a leader died");
         let step = TAKE_OVER_STEP + TAKE_OVER_STEP_EACH * orphans.len() as u32;
+        let step = step.min(TAKE_OVER_STEP_MAX);
         let take_over = |member: &Arc<dyn Member>| member.take_over(dead, &live, step);
         let taking_over: Vec<_> = orphans.iter().filter_map(take_over).collect();
         tokio::spawn(join_all(taking_over));
