@@ -142,7 +142,8 @@ pub(crate) async fn ask(config: &Config, env: &Environment, introducer: &Introdu
     join_all(questions).await
 }
 
-/// The cluster of the seeds, once one of them names it.
+/// The cluster of the seeds, once one of them names it and knows its feature level: who does not support that
+/// must not be given an incarnation.
 fn decide(config: &Config, answers: &Answers) -> Result<Option<String>, String> {
     let me: BrokerId = config.broker();
     let answered = || answers.iter().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)));
@@ -166,7 +167,9 @@ fn decide(config: &Config, answers: &Answers) -> Result<Option<String>, String> 
         let each: Vec<_> = each.collect();
         return Err(format!("the seeds belong to different clusters: {}", each.join(", ")));
     }
-    Ok(clusters.into_keys().next())
+    let mut named = answered().filter(|(_, answer)| answer.cluster_id.is_some());
+    let is_known = named.any(|(_, answer)| answer.feature_level.is_some());
+    Ok(clusters.into_keys().next().filter(|_| is_known))
 }
 
 /// Why a command was not carried out.
@@ -238,8 +241,12 @@ mod tests {
             known_brokers: known.iter().map(|id| BrokerId(*id)).collect(),
             removed: false,
             levels: FeatureLevels::SUPPORTED,
-            feature_level: None,
+            feature_level: cluster.map(|_| FeatureLevels::SUPPORTED.min),
         })
+    }
+
+    fn not_caught_up(id: u32) -> Result<Introduction, String> {
+        Ok(Introduction { feature_level: None, ..member(id, Some("c"), &[1, 2, 3])? })
     }
 
     fn decided(answers: [Result<Introduction, String>; 2]) -> Result<Option<String>, String> {
@@ -253,6 +260,13 @@ mod tests {
         assert_eq!(decided([down(), down()]), Ok(None));
         assert_eq!(decided([down(), member(2, None, &[])]), Ok(None));
         let joined = decided([down(), member(2, Some("c"), &[1, 2, 3])]);
+        assert_eq!(joined, Ok(Some("c".to_owned())));
+    }
+
+    #[test]
+    fn a_cluster_is_joined_only_at_a_level_that_is_known() {
+        assert_eq!(decided([not_caught_up(1), not_caught_up(2)]), Ok(None));
+        let joined = decided([not_caught_up(1), member(2, Some("c"), &[1, 2, 3])]);
         assert_eq!(joined, Ok(Some("c".to_owned())));
     }
 
