@@ -52,15 +52,11 @@ func readAll(o Options, checked bool) (*Tally, float64, error) {
 	var readers sync.WaitGroup
 	begun := time.Now()
 	for client := range o.clients {
-		nc, err := connect(o.servers, client)
+		js, err := openJetStream(o.servers, client)
 		if err != nil {
 			return nil, 0, err
 		}
-		defer nc.Close()
-		js, err := jetstream.New(nc)
-		if err != nil {
-			return nil, 0, err
-		}
+		defer js.Conn().Close()
 		for partition := client; partition < o.partitions; partition += o.clients {
 			readers.Go(func() {
 				sum := &whole.sums[partition]

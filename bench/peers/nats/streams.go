@@ -34,6 +34,20 @@ func connect(servers []string, number int) (*nats.Conn, error) {
 	)
 }
 
+// openJetStream opens connection `number` for JetStream; who asks closes js.Conn().
+func openJetStream(servers []string, number int) (jetstream.JetStream, error) {
+	nc, err := connect(servers, number)
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return js, nil
+}
+
 func streamName(topic string, partition int) string {
 	return fmt.Sprintf("%s-%d", topic, partition)
 }
@@ -44,15 +58,11 @@ func subject(topic string, partition int) string {
 
 // createStreams makes a stream of three replicas for each partition, and waits for their leaders.
 func createStreams(servers []string, topic string, partitions int, batched bool) error {
-	nc, err := connect(servers, 0)
+	js, err := openJetStream(servers, 0)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+	defer js.Conn().Close()
 	if err := waitReady(js); err != nil {
 		return err
 	}
@@ -165,15 +175,11 @@ func placement(js jetstream.JetStream, name string) (*jetstream.ClusterInfo, err
 
 // deleteStreams takes streams away again.
 func deleteStreams(servers []string, topic string, partitions int) error {
-	nc, err := connect(servers, 0)
+	js, err := openJetStream(servers, 0)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+	defer js.Conn().Close()
 	for partition := range partitions {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		err := js.DeleteStream(ctx, streamName(topic, partition))
@@ -187,15 +193,11 @@ func deleteStreams(servers []string, topic string, partitions int) error {
 
 // create measures how long it takes until all streams are there and each has acked a record.
 func create(o Options) (any, error) {
-	nc, err := connect(o.servers, 0)
+	js, err := openJetStream(o.servers, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
+	defer js.Conn().Close()
 	if err := waitReady(js); err != nil {
 		return nil, err
 	}
